@@ -1,0 +1,1 @@
+"""Images on disk and the one table that describes them."""

@@ -1,0 +1,41 @@
+"""Errors meant for the person at the keyboard, not for a debugger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """Something the user can put right.
+
+    The command line prints the message and the remedy, without a traceback, and exits with 2.
+
+    Parameters
+    ----------
+    message:
+        What is wrong, naming the file, row, column or key.
+    remedy:
+        What to do about it.
+    """
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message if not remedy else f"{message}\n{remedy}")
+        self.message = message
+        self.remedy = remedy
+
+
+def nearest(name: str, options: Iterable[str]) -> str | None:
+    """Return the option spelt most like ``name``, or None when nothing comes close."""
+    by_lower = {option.lower(): option for option in options}
+    matches = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    return by_lower[matches[0]] if matches else None
+
+
+def unknown(kind: str, name: str, options: Iterable[str]) -> UserError:
+    """Build the error for a name that is not among ``options``, naming the nearest one."""
+    options = sorted(options)
+    guess = nearest(name, options)
+    hint = f"Did you mean '{guess}'? " if guess else ""
+    known = ", ".join(options) if options else "none"
+    return UserError(f"Unknown {kind} '{name}'.", f"{hint}Known: {known}.")
