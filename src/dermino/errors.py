@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_SHOWN = 40
+
 
 class UserError(Exception):
     """Something the user can put right.
@@ -37,5 +39,6 @@ def unknown(kind: str, name: str, options: Iterable[str]) -> UserError:
     options = sorted(options)
     guess = nearest(name, options)
     hint = f"Did you mean '{guess}'? " if guess else ""
-    known = ", ".join(options) if options else "none"
+    more = f" and {len(options) - _SHOWN} more" if len(options) > _SHOWN else ""
+    known = ", ".join(options[:_SHOWN]) + more if options else "none"
     return UserError(f"Unknown {kind} '{name}'.", f"{hint}Known: {known}.")

@@ -1,0 +1,128 @@
+"""Encoders by name: the same words on every command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.data import resolve_model_data_config
+from torch import nn
+
+from dermino.errors import UserError, unknown
+from dermino.models.encoder import Encoder
+from dermino.models.encoder_file import FILE_NAME, EncoderFile
+from dermino.models.preprocess import Preprocess
+from dermino.models.weights import infer_architecture, load_into, read_state
+
+SPEC_HELP = (
+    "A run folder, an encoder file (.safetensors, .pth), or timm:NAME (random:NAME for untrained "
+    "weights). Put NAME= in front to choose how results call it."
+)
+
+
+def load_encoder(
+    spec: str, image_size: int | None = None, device: str | torch.device = "cpu"
+) -> Encoder:
+    """Build an encoder from its name.
+
+    Parameters
+    ----------
+    spec:
+        A run folder, a file, ``timm:NAME``, ``random:NAME``; ``alias=spec`` chooses its name.
+    image_size:
+        Side of the input in pixels, where it should differ from the encoder's own.
+    device:
+        Where to put it.
+
+    Raises
+    ------
+    UserError
+        If nothing of that name exists, or its weights do not fit.
+    """
+    alias, address = split_alias(spec)
+    scheme, _, rest = address.partition(":")
+    if scheme in {"timm", "random"} and rest:
+        encoder = _from_timm(alias, rest, image_size, pretrained=scheme == "timm")
+    else:
+        encoder = _from_path(alias, Path(address), image_size)
+    return encoder.to(device)
+
+
+def split_alias(spec: str) -> tuple[str, str]:
+    """Split ``alias=spec``; the alias of a plain spec is its file or folder name."""
+    alias, separator, address = spec.partition("=")
+    if separator and alias and not Path(spec).exists():
+        return alias, address
+    path = Path(spec)
+    if path.name == FILE_NAME:
+        path = path.parent
+    return (path.stem if path.is_file() else path.name) or spec, spec
+
+
+def create_backbone(architecture: str, **model_args: Any) -> nn.Module:
+    """Create an untrained timm model without classifier; an unknown name gives the nearest."""
+    if not timm.is_model(architecture):
+        raise unknown("timm model", architecture, timm.list_models())
+    return timm.create_model(architecture, pretrained=False, num_classes=0, **model_args)
+
+
+def _from_timm(alias: str, name: str, image_size: int | None, pretrained: bool) -> Encoder:
+    architecture = name.partition(".")[0]
+    if not timm.is_model(architecture):
+        raise unknown("timm model", architecture, timm.list_models())
+    sizes = {"img_size": image_size} if image_size and architecture.startswith("vit_") else {}
+    if pretrained:
+        try:
+            backbone = timm.create_model(name, pretrained=True, num_classes=0, **sizes)
+        except Exception as error:  # the hub client raises many kinds, none of them ours
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"The weights of 'timm:{name}' could not be fetched: {reason}",
+                "Check the connection and the name, or give a local weights file.",
+            ) from error
+    else:
+        torch.manual_seed(0)
+        backbone = timm.create_model(architecture, pretrained=False, num_classes=0, **sizes)
+    data = resolve_model_data_config(backbone)
+    size = image_size or data["input_size"][-1]
+    preprocess = Preprocess(
+        image_size=size,
+        resize_size=round(size / data["crop_pct"]),
+        mode="squash" if data["crop_mode"] == "squash" else "crop",
+        interpolation=data["interpolation"],
+        mean=tuple(data["mean"]),
+        std=tuple(data["std"]),
+    )
+    return Encoder(alias, backbone, preprocess, architecture)
+
+
+def _from_path(alias: str, path: Path, image_size: int | None) -> Encoder:
+    if path.is_dir():
+        path = path / FILE_NAME
+        if not path.is_file():
+            raise UserError(
+                f"The folder '{path.parent}' holds no {FILE_NAME}.",
+                "Is it a run of dermino pretrain that has finished?",
+            )
+    if not path.is_file():
+        raise UserError(f"There is no encoder '{path}'.", SPEC_HELP)
+    described = EncoderFile.read(path) if path.suffix == ".safetensors" else None
+    state = read_state(path)
+    if described is None:
+        size = image_size or 224
+        architecture = infer_architecture(state, str(path))
+        described = EncoderFile(
+            architecture, {"img_size": size}, Preprocess.for_size(size), seen=None
+        )
+    elif image_size and image_size != described.preprocess.image_size:
+        described = EncoderFile(
+            described.architecture,
+            {**described.model_args, "img_size": image_size},
+            Preprocess.for_size(image_size),
+            described.seen,
+        )
+    backbone = create_backbone(described.architecture, **described.model_args)
+    load_into(backbone, state, str(path))
+    return Encoder(alias, backbone, described.preprocess, described.architecture, described.seen)

@@ -1,0 +1,151 @@
+"""Weights from files, whatever they are called there, into a timm vision transformer."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm.models import vision_transformer as timm_vit
+
+from dermino.errors import UserError
+
+State = dict[str, torch.Tensor]
+
+# Trained by DINOv2 but not part of the encoder; the pretraining student keeps its own.
+IGNORED = frozenset({"mask_token"})
+_WRAPPERS = ("teacher", "model", "state_dict")
+_PREFIXES = ("module.", "backbone.", "student.")
+_SHOWN = 8
+
+
+def read_state(path: str | Path) -> State:
+    """Read a flat state dict from ``.safetensors``, or ``.pth``/``.pt`` without unpickling code.
+
+    A DINOv2 or DermINO ``teacher_checkpoint.pth`` is unwrapped: its ``teacher`` entry, without the
+    ``backbone.`` prefix and without the heads.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"There is no weights file '{path}'.", "Check the path.")
+    try:
+        if path.suffix == ".safetensors":
+            return _backbone_only(load_file(path))
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"'{path}' cannot be read as weights: {reason}",
+            "Give a .safetensors file, or a .pth that holds tensors only.",
+        ) from error
+    return _backbone_only(_unwrap(loaded, path))
+
+
+def _unwrap(loaded: Any, path: Path) -> State:
+    while isinstance(loaded, dict):
+        wrapper = next((key for key in _WRAPPERS if isinstance(loaded.get(key), dict)), None)
+        if wrapper is None:
+            break
+        loaded = loaded[wrapper]
+    if not isinstance(loaded, dict) or not all(
+        isinstance(value, torch.Tensor) for value in loaded.values()
+    ):
+        raise UserError(f"'{path}' holds no state dict.", "It must map names to tensors.")
+    return loaded
+
+
+def _backbone_only(state: State) -> State:
+    """Strip wrappers' prefixes; where some keys begin with ``backbone.``, drop all others."""
+    for prefix in _PREFIXES:
+        if any(key.startswith(prefix) for key in state):
+            state = {
+                key.removeprefix(prefix): value
+                for key, value in state.items()
+                if key.startswith(prefix)
+            }
+    return state
+
+
+def load_into(model: timm_vit.VisionTransformer, state: State, origin: str) -> None:
+    """Copy weights into a timm vision transformer, resizing the position embedding.
+
+    Parameters
+    ----------
+    model:
+        The target, of any image size.
+    state:
+        Names as in DINOv2's official files or in timm.
+    origin:
+        Where the weights come from, for messages.
+
+    Raises
+    ------
+    UserError
+        Listing every missing, unexpected or misshapen weight; nothing is skipped silently.
+    """
+    state = {key: value.float() for key, value in state.items()}
+    expected = model.state_dict()
+    _check_width(model, state, origin)
+    converted = timm_vit.checkpoint_filter_fn(dict(state), model)
+    converted = {key: value for key, value in converted.items() if not key.startswith("head.")}
+    missing = sorted(set(expected) - set(converted))
+    unexpected = sorted(set(converted) - set(expected) - IGNORED)
+    misshapen = [
+        f"{key} {tuple(converted[key].shape)} instead of {tuple(expected[key].shape)}"
+        for key in sorted(set(expected) & set(converted))
+        if converted[key].shape != expected[key].shape
+    ]
+    if missing or unexpected or misshapen:
+        raise UserError(
+            f"The weights of '{origin}' do not fit the model.",
+            "\n".join(
+                _listing(title, keys)
+                for title, keys in (
+                    ("missing", missing),
+                    ("unexpected", unexpected),
+                    ("of another shape", misshapen),
+                )
+                if keys
+            ),
+        )
+    model.load_state_dict({key: converted[key] for key in expected})
+
+
+def _check_width(model: timm_vit.VisionTransformer, state: State, origin: str) -> None:
+    """Refuse another width before timm tries to resize the position embedding across it."""
+    position = state.get("pos_embed")
+    if position is not None and position.ndim == 3 and position.shape[-1] != model.embed_dim:
+        raise UserError(
+            f"The weights of '{origin}' are {position.shape[-1]} wide, "
+            f"the model is {model.embed_dim} wide.",
+            "Choose the architecture that the weights were made for.",
+        )
+
+
+def _listing(title: str, keys: list[str]) -> str:
+    more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
+    return f"{len(keys)} {title}: {', '.join(keys[:_SHOWN])}{more}"
+
+
+def infer_architecture(state: State, origin: str) -> str:
+    """Tell which DINOv2 vision transformer of timm a nameless state dict belongs to.
+
+    Raises
+    ------
+    UserError
+        If the shapes fit none of them.
+    """
+    names = {384: "small", 768: "base", 1024: "large", 1536: "giant"}
+    patch = state.get("patch_embed.proj.weight")
+    if patch is not None and patch.ndim == 4 and "blocks.0.ls1.gamma" in state:
+        width, patch_size = patch.shape[0], patch.shape[-1]
+        if patch_size == 14 and width in names:
+            registers = "_reg4" if {"register_tokens", "reg_token"} & set(state) else ""
+            return f"vit_{names[width]}_patch14{registers}_dinov2"
+    raise UserError(
+        f"'{origin}' does not say which architecture it holds, and it is not a DINOv2 one.",
+        "Use a run folder, an encoder.safetensors written by dermino, or timm:NAME.",
+    )
