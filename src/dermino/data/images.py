@@ -1,0 +1,174 @@
+"""Reading one picture: whatever the camera, scanner or web site wrote, out comes RGB."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from dermino.errors import UserError
+
+try:
+    from torchvision.io import ImageReadMode, decode_jpeg
+except ImportError:  # torchvision announces the removal of its decoders; Pillow then does it all.
+    decode_jpeg = None
+
+MAX_PIXELS = 150_000_000
+JPEG_FORMATS = frozenset({"JPEG", "MPO"})
+
+# MAX_PIXELS takes the place of Pillow's own warning.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+class UnreadableImage(UserError):  # noqa: N818 - the state of a file, caught far more than raised.
+    """A file that cannot be used as a picture.
+
+    Parameters
+    ----------
+    path:
+        The file.
+    reason:
+        What is wrong with it, in a few words.
+    """
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        super().__init__(
+            f"Cannot read the image '{path}': {reason}.",
+            "Replace the file, or set it aside with: dermino data check",
+        )
+        self.path = Path(path)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[UnreadableImage], tuple[Path, str]]:
+        return type(self), (self.path, self.reason)
+
+
+def read_image(path: str | Path, min_side: int | None = None) -> Tensor:
+    """Read a picture as RGB, turned upright.
+
+    EXIF orientation is applied; grey, palette, CMYK and 16-bit pictures are converted (16 bits
+    are scaled to 8); transparency is laid on white; of an animation the first frame is taken.
+    Colour profiles are not applied.
+
+    Parameters
+    ----------
+    path:
+        The file.
+    min_side:
+        A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as its shorter side keeps at
+        least this many pixels. Other formats are always decoded in full.
+
+    Returns
+    -------
+    Tensor
+        (3, H, W), uint8. Its memory may be channels last.
+
+    Raises
+    ------
+    UnreadableImage
+        If the file is missing, empty, truncated, no picture, or larger than ``MAX_PIXELS``.
+    """
+    data = read_bytes(path)
+    image = open_image(data, path)
+    if image.format in JPEG_FORMATS and min_side is not None and min(image.size) >= 2 * min_side:
+        # At half size, Pillow's scaled decoding takes as long as torchvision's full one, at a
+        # quarter less; and what follows has a quarter of the pixels to resize.
+        image.draft("RGB", (min_side, min_side))
+    elif image.format in JPEG_FORMATS and image.mode in {"RGB", "L"} and decode_jpeg is not None:
+        # torchvision gives the same pixels in half the time. Not so for PNG: its decoder gains
+        # a tenth, and crashes the process on damaged files.
+        try:
+            return decode_jpeg(
+                torch.frombuffer(bytearray(data), dtype=torch.uint8),
+                mode=ImageReadMode.RGB,
+                apply_exif_orientation=True,
+            )
+        except RuntimeError:
+            pass  # Pillow decides whether the file is unreadable, and says why.
+    return torch.from_numpy(decode(image, path)).permute(2, 0, 1)
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """Read a file whole; an :class:`UnreadableImage` says why it cannot be."""
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise UnreadableImage(path, "there is no such file") from None
+    except OSError as error:
+        raise UnreadableImage(path, error.strerror or str(error)) from error
+    if not data:
+        raise UnreadableImage(path, "the file is empty")
+    return data
+
+
+def open_image(data: bytes, path: str | Path) -> Image.Image:
+    """Read the header of the picture in ``data``; its pixels are not decoded.
+
+    Raises
+    ------
+    UnreadableImage
+        If it is no picture or larger than ``MAX_PIXELS``. ``path`` is for the message.
+    """
+    try:
+        image = Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:
+        raise UnreadableImage(path, "it is not a picture in a known format") from None
+    except Image.DecompressionBombError as error:
+        raise UnreadableImage(path, f"it has too many pixels ({error})") from error
+    except Exception as error:  # Pillow's plug-ins raise anything on a damaged header.
+        raise UnreadableImage(path, f"its header is damaged ({error})") from error
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise UnreadableImage(
+            path, f"it has too many pixels ({width} x {height}, the limit is {MAX_PIXELS:,})"
+        )
+    return image
+
+
+def decode(image: Image.Image, path: str | Path) -> np.ndarray:
+    """Decode an opened picture with Pillow to upright RGB.
+
+    Returns
+    -------
+    np.ndarray
+        (H, W, 3), uint8.
+
+    Raises
+    ------
+    UnreadableImage
+        If its pixels are truncated, damaged or of unknown range. ``path`` is for the message.
+    """
+    try:
+        image.load()
+        return _to_rgb(_upright(image))
+    except Exception as error:  # Pillow's plug-ins raise anything on damaged data.
+        raise UnreadableImage(path, f"its pixels cannot be decoded ({error})") from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # Damaged EXIF says nothing about orientation; the pixels are whole.
+        return image
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    if image.mode.startswith("I"):
+        image = Image.fromarray(_to_8_bit(np.asarray(image)))
+    elif image.mode == "F":
+        raise ValueError("floating-point pixels have no known range")
+    elif image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return np.array(image.convert("RGB"))
+
+
+def _to_8_bit(pixels: np.ndarray) -> np.ndarray:
+    if pixels.min() < 0 or pixels.max() > 65535:
+        raise ValueError("32-bit pixels have no known range")
+    return np.round(pixels / 257).astype(np.uint8)
