@@ -1,0 +1,108 @@
+"""A timm vision transformer that takes masked crops and crops of several sizes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+from torch.nn import functional as F
+
+from dermino.errors import UserError
+
+# Added to the grid before dividing, as DINOv2 does, so that rounding never loses a row.
+_POSITION_OFFSET = 0.1
+
+
+class MaskedVisionTransformer(nn.Module):
+    """The backbone during pretraining; ``vit`` alone is what gets exported.
+
+    Parameters
+    ----------
+    vit:
+        timm vision transformer with a class token.
+    drop_path:
+        Stochastic depth rate, the same in every block. Above 0.1 a block runs on a random subset
+        of the batch and scales what it adds, as DINOv2 does: less work, same expectation.
+    """
+
+    def __init__(self, vit: VisionTransformer, drop_path: float = 0.0) -> None:
+        super().__init__()
+        if not isinstance(vit, VisionTransformer) or vit.cls_token is None:
+            raise UserError(
+                f"{type(vit).__name__} cannot be pretrained with masking.",
+                "Choose a vision transformer with a class token, such as vit_base_patch14_dinov2.",
+            )
+        self.vit: Any = vit
+        self.drop_path = drop_path
+        self.mask_token = nn.Parameter(torch.zeros(1, vit.embed_dim))
+
+    @property
+    def embed_dim(self) -> int:
+        """Width D of the tokens."""
+        return int(self.vit.embed_dim)
+
+    def forward(
+        self, images: torch.Tensor, masks: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the class token and the patch tokens after the last norm.
+
+        Parameters
+        ----------
+        images:
+            (B, 3, H, W) normalised; H and W multiples of the patch size.
+        masks:
+            (B, N) bool; True patches are replaced by the mask token.
+
+        Returns
+        -------
+        (B, D) class tokens and (B, N, D) patch tokens.
+        """
+        patches = self.vit.patch_embed.proj(images)
+        height, width = patches.shape[-2:]
+        tokens = self.vit.patch_embed.norm(patches.flatten(2).transpose(1, 2))
+        if masks is not None:
+            tokens = torch.where(masks.unsqueeze(-1), self.mask_token.to(tokens.dtype), tokens)
+        tokens = self._add_position(tokens, height, width)
+        tokens = self.vit.norm_pre(tokens)
+        for block in self.vit.blocks:
+            tokens = self._residual(tokens, nn.Sequential(block.norm1, block.attn, block.ls1))
+            tokens = self._residual(tokens, nn.Sequential(block.norm2, block.mlp, block.ls2))
+        tokens = self.vit.norm(tokens)
+        return tokens[:, 0], tokens[:, self.vit.num_prefix_tokens :]
+
+    def _add_position(self, tokens: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """Prepend class and register tokens and add the (resized) position embedding."""
+        vit = self.vit
+        prefix = [vit.cls_token.expand(len(tokens), -1, -1)]
+        if vit.reg_token is not None:
+            prefix.append(vit.reg_token.expand(len(tokens), -1, -1))
+        embedded = 0 if vit.no_embed_class else vit.num_prefix_tokens
+        position = self._resized_position(embedded, height, width).to(tokens.dtype)
+        if vit.no_embed_class:
+            return torch.cat([*prefix, tokens + position], dim=1)
+        return torch.cat([*prefix, tokens], dim=1) + position
+
+    def _resized_position(self, embedded: int, height: int, width: int) -> torch.Tensor:
+        position = self.vit.pos_embed
+        rows, columns = self.vit.patch_embed.grid_size
+        if (rows, columns) == (height, width):
+            return position
+        grid = position[:, embedded:].unflatten(1, (rows, columns)).permute(0, 3, 1, 2)
+        scale = ((height + _POSITION_OFFSET) / rows, (width + _POSITION_OFFSET) / columns)
+        grid = F.interpolate(grid.float(), scale_factor=scale, mode="bicubic", antialias=False)
+        return torch.cat([position[:, :embedded], grid.flatten(2).transpose(1, 2)], dim=1)
+
+    def _residual(self, tokens: torch.Tensor, branch: nn.Module) -> torch.Tensor:
+        rate = self.drop_path if self.training else 0.0
+        if rate == 0.0:
+            return tokens + branch(tokens)
+        batch = len(tokens)
+        if rate <= 0.1:
+            keep = torch.rand(batch, 1, 1, device=tokens.device) >= rate
+            return tokens + branch(tokens) * keep / (1 - rate)
+        kept = max(int(batch * (1 - rate)), 1)
+        chosen = torch.randperm(batch, device=tokens.device)[:kept]
+        added = branch(tokens[chosen])
+        return tokens.index_add(0, chosen, added.to(tokens.dtype), alpha=batch / kept)

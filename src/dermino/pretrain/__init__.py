@@ -1,0 +1,1 @@
+"""Pretraining: views, objectives, methods and the loop that runs them."""

@@ -1,0 +1,54 @@
+"""The vision transformer a run starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from timm.models.vision_transformer import VisionTransformer
+
+from dermino.errors import UserError
+from dermino.models.encoder_file import FILE_NAME
+from dermino.models.load import create_backbone, load_encoder
+from dermino.models.weights import load_into, read_state
+from dermino.pretrain.config import ModelConfig, ViewsConfig
+
+
+def model_args(model: ModelConfig, views: ViewsConfig) -> dict[str, object]:
+    """Return timm's arguments for the backbone of a recipe."""
+    return {"img_size": views.global_size, **model.model_args}
+
+
+def build_backbone(model: ModelConfig, views: ViewsConfig, seed: int) -> VisionTransformer:
+    """Create the backbone and fill it with the weights the recipe names.
+
+    Position embeddings are resized to the recipe's image size.
+
+    Raises
+    ------
+    UserError
+        If the architecture is unknown, crops do not divide into patches or weights do not fit.
+    """
+    torch.manual_seed(seed)
+    backbone = create_backbone(model.architecture, **model_args(model, views))
+    if not isinstance(backbone, VisionTransformer):
+        raise UserError(
+            f"'{model.architecture}' is not a vision transformer.",
+            "Set model.architecture to one of timm's, such as vit_base_patch14_dinov2.",
+        )
+    patch_size = backbone.patch_embed.patch_size[0]
+    for key in ("global_size", "local_size"):
+        size = getattr(views, key)
+        if size % patch_size:
+            raise UserError(
+                f"views.{key}={size} is not a multiple of the patch size {patch_size}.",
+                f"Use {max(size // patch_size, 1) * patch_size}.",
+            )
+    if model.init:
+        if model.init.startswith("timm:"):
+            state = load_encoder(model.init).backbone.state_dict()
+        else:
+            path = Path(model.init)
+            state = read_state(path / FILE_NAME if path.is_dir() else path)
+        load_into(backbone, state, model.init)
+    return backbone

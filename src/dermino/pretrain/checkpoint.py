@@ -1,0 +1,54 @@
+"""Checkpoints of a run: written whole or not at all, the newest readable one taken up again."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dermino.errors import UserError
+from dermino.files import atomic_path
+from dermino.progress import console
+
+FOLDER = "checkpoints"
+_NAME = re.compile(r"step_(\d+)\.pt$")
+
+
+def save_checkpoint(run: Path, step: int, state: dict[str, Any], keep: int) -> Path:
+    """Write the state after ``step`` steps and remove all but the newest ``keep`` checkpoints."""
+    path = run / FOLDER / f"step_{step:08d}.pt"
+    with atomic_path(path) as temporary:
+        torch.save(state, temporary)
+    for old in _existing(run)[keep:]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def load_checkpoint(run: Path) -> dict[str, Any] | None:
+    """Load the newest checkpoint that can be read; None if the run has none.
+
+    Raises
+    ------
+    UserError
+        If there are checkpoints but none can be read.
+    """
+    paths = _existing(run)
+    for path in paths:
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
+            console.print(f"{path.name} cannot be read ({error}); trying the one before.")
+    if paths:
+        raise UserError(
+            f"No checkpoint in '{run / FOLDER}' can be read.", "Start again with another --out."
+        )
+    return None
+
+
+def _existing(run: Path) -> list[Path]:
+    """Return the checkpoints of a run, newest first."""
+    found = [path for path in (run / FOLDER).glob("step_*.pt") if _NAME.match(path.name)]
+    return sorted(found, reverse=True)

@@ -1,0 +1,137 @@
+"""Everything a pretraining run can be told; the defaults are the paper's ViT-B/14 run."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from dermino.config import Config
+from dermino.pretrain.objectives.image import Pairing
+from dermino.pretrain.objectives.knowledge import Reduction
+from dermino.pretrain.views.photometric import Blur
+
+Share = tuple[float, float]
+
+
+class ModelConfig(Config):
+    """The backbone.
+
+    ``init`` names the weights to start from: a run folder, a file, ``timm:NAME``, or nothing for
+    random weights. ``model_args`` go to timm as they are.
+    """
+
+    architecture: str = "vit_base_patch14_dinov2"
+    init: str | None = None
+    drop_path: float = Field(0.3, ge=0, lt=1)
+    model_args: dict[str, Any] = Field(default_factory=dict)
+
+
+class HeadConfig(Config):
+    """The projection heads; the image and the patch head have the same shape but own weights."""
+
+    num_prototypes: PositiveInt = 65_536
+    hidden_dim: PositiveInt = 2048
+    bottleneck_dim: PositiveInt = 256
+    num_layers: PositiveInt = 3
+
+
+class ViewsConfig(Config):
+    """Two global views and ``local_crops`` local ones of each image."""
+
+    global_size: PositiveInt = 224
+    global_scale: Share = (0.32, 1.0)
+    local_crops: int = Field(8, ge=0)
+    local_size: PositiveInt = 98
+    local_scale: Share = (0.05, 0.32)
+    blur: Blur = "effective"
+
+
+class MaskingConfig(Config):
+    """Block masking of the student's global views."""
+
+    probability: float = Field(0.5, ge=0, le=1)
+    ratio: Share = (0.1, 0.5)
+
+
+class LossConfig(Config):
+    """Weights of the objectives and the temperatures they share."""
+
+    image: float = Field(1.0, ge=0)
+    patch: float = Field(1.0, ge=0)
+    koleo: float = Field(0.1, ge=0)
+    knowledge: float = Field(1.0, ge=0)
+    student_temp: float = Field(0.1, gt=0)
+    teacher_temp: float = Field(0.07, gt=0)
+    warmup_teacher_temp: float = Field(0.04, gt=0)
+    warmup_teacher_temp_epochs: float = Field(30, ge=0)
+    centering: Literal["sinkhorn_knopp", "softmax"] = "sinkhorn_knopp"
+    pairing: Pairing = "cross"
+
+
+class PrototypesConfig(Config):
+    """The disease prototypes (section 4.1.4).
+
+    ``learnable: false`` with ``bias: true`` is what the authors' code does; ``reduction:
+    all_crops`` is Eq. 6 to the letter.
+    """
+
+    learnable: bool = True
+    bias: bool = False
+    reduction: Reduction = "labelled_crops"
+    lr_multiplier: float = Field(1.0, gt=0)
+    initial: Literal["text", "random"] = "text"
+
+
+class OptimizerConfig(Config):
+    """AdamW and its schedules; lengths in epochs."""
+
+    base_lr: float = Field(2e-3, gt=0)
+    scale_lr: Literal["sqrt", "none"] = "sqrt"
+    min_lr: float = Field(1e-6, ge=0)
+    warmup_epochs: float = Field(10, ge=0)
+    weight_decay: float = Field(0.04, ge=0)
+    weight_decay_end: float = Field(0.2, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip_grad: float = Field(3.0, ge=0)
+    layer_decay: float = Field(1.0, gt=0, le=1)
+    patch_embed_lr_multiplier: float = Field(0.2, gt=0)
+    freeze_last_layer_epochs: float = Field(1, ge=0)
+    momentum_teacher: float = Field(0.992, ge=0, le=1)
+    momentum_teacher_end: float = Field(1.0, ge=0, le=1)
+
+
+class PretrainConfig(Config):
+    """A pretraining run.
+
+    The length is ``epochs`` of ``epoch_length`` steps; without ``epoch_length`` an epoch is one
+    true pass over the images. ``steps`` sets the length directly and stretches or shrinks every
+    schedule with it.
+    """
+
+    method: str = "dermino"
+    model: ModelConfig = ModelConfig()
+    head: HeadConfig = HeadConfig()
+    views: ViewsConfig = ViewsConfig()
+    masking: MaskingConfig = MaskingConfig()
+    loss: LossConfig = LossConfig()
+    prototypes: PrototypesConfig = PrototypesConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    batch_size_per_device: PositiveInt = 256
+    epochs: float = Field(100, gt=0)
+    epoch_length: PositiveInt | None = None
+    steps: PositiveInt | None = None
+    seed: int = Field(0, ge=0)
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    workers: int | Literal["auto"] = "auto"
+    checkpoint_every: PositiveInt = 1000
+    keep_checkpoints: PositiveInt = 2
+    log_every: PositiveInt = 10
+
+    @model_validator(mode="after")
+    def _check_ranges(self) -> PretrainConfig:
+        ranges = (self.views.global_scale, self.views.local_scale, self.masking.ratio)
+        for low, high in ranges:
+            if not 0 < low <= high <= 1:
+                raise ValueError(f"a range must satisfy 0 < low <= high <= 1, got {low}, {high}")
+        return self

@@ -1,0 +1,301 @@
+"""From a position in the run to a batch of views: decoding, crops, masks and targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from dermino.data.images import UnreadableImage, read_image
+from dermino.data.manifest import Manifest
+from dermino.errors import UserError
+from dermino.knowledge.encoded_labels import EncodedLabels
+from dermino.pretrain.config import MaskingConfig, ViewsConfig
+from dermino.pretrain.streams import Stream, generator
+from dermino.pretrain.views.crops import random_resized_crop
+from dermino.pretrain.views.masking import block_mask, masked_patch_targets
+from dermino.pretrain.views.photometric import NUM_PARAMETERS, View, draw_photometric
+
+# An image that cannot be read is replaced by another one this often before the run gives up.
+_REPLACEMENTS = 20
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The views of one image, before batching."""
+
+    global_crops: torch.Tensor
+    local_crops: torch.Tensor
+    global_photometric: torch.Tensor
+    local_photometric: torch.Tensor
+    masks: torch.Tensor
+    row: int
+    unreadable: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The views of a batch, crop after crop: the first B global crops are crop 0 of each image.
+
+    Parameters
+    ----------
+    global_crops:
+        (2B, 3, G, G) uint8.
+    local_crops:
+        (N_l B, 3, L, L) uint8.
+    global_photometric, local_photometric:
+        (2B, 8) and (N_l B, 8) float32, see :mod:`dermino.pretrain.views.photometric`.
+    masks:
+        (2B, N_p) bool.
+    masked_indices:
+        (M,) int64, places of the masked patches in the flattened masks.
+    targets, known:
+        (B, C) uint8, y and n of Eq. 6; C = 0 without a taxonomy.
+    rows:
+        (B,) int64, rows of the manifest.
+    unreadable:
+        Rows that had to be replaced because their image cannot be read.
+    """
+
+    global_crops: torch.Tensor
+    local_crops: torch.Tensor
+    global_photometric: torch.Tensor
+    local_photometric: torch.Tensor
+    masks: torch.Tensor
+    masked_indices: torch.Tensor
+    targets: torch.Tensor
+    known: torch.Tensor
+    rows: torch.Tensor
+    unreadable: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def pin_memory(self) -> Batch:
+        """Pin every tensor, so that it can be copied while the device works."""
+        return self._map(lambda tensor: tensor.pin_memory())
+
+    def to(self, device: torch.device) -> Batch:
+        """Move the batch; the photometric numbers stay on the CPU, where they are read."""
+        moved = self._map(lambda tensor: tensor.to(device, non_blocking=True))
+        return replace(
+            moved,
+            global_photometric=self.global_photometric,
+            local_photometric=self.local_photometric,
+        )
+
+    def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+        tensors = {
+            item.name: function(value)
+            for item in fields(self)
+            if isinstance(value := getattr(self, item.name), torch.Tensor)
+        }
+        return replace(self, **tensors)  # type: ignore[arg-type]
+
+
+class PretrainDataset(Dataset[Sample]):
+    """Views by position: position p is sample p % B of step p // B.
+
+    Parameters
+    ----------
+    manifest:
+        The images.
+    views, masking:
+        What to make of them.
+    patch_size:
+        Patch side of the backbone, pixels.
+    batch_size:
+        Images of one step over all devices.
+    seed:
+        Seed of the run.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        views: ViewsConfig,
+        masking: MaskingConfig,
+        patch_size: int,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        self.manifest = manifest
+        self.views = views
+        self.masking = masking
+        self.grid = (views.global_size // patch_size,) * 2
+        self.batch_size = batch_size
+        self.seed = seed
+        # No view is ever enlarged from a photograph decoded at reduced scale.
+        sides = [views.global_size / views.global_scale[0] ** 0.5]
+        if views.local_crops:
+            sides.append(views.local_size / views.local_scale[0] ** 0.5)
+        self.min_side = round(max(sides))
+
+    def row(self, position: int) -> int:
+        """Return the manifest row shown at a position: each epoch is a new permutation."""
+        epoch, place = divmod(position, len(self.manifest))
+        return int(_order(self.seed, epoch, len(self.manifest))[place])
+
+    def __getitem__(self, position: int) -> Sample:
+        row, image, unreadable = self._read(position)
+        random = generator(self.seed, Stream.SAMPLE, position)
+        views, size = self.views, self.views.local_size
+        global_crops, global_photometric = [], []
+        names: tuple[View, View] = ("global_1", "global_2")
+        for name in names:
+            global_crops.append(
+                random_resized_crop(image, views.global_size, views.global_scale, random)
+            )
+            global_photometric.append(draw_photometric(name, views.blur, random))
+        local_crops = torch.empty(views.local_crops, 3, size, size, dtype=torch.uint8)
+        local_photometric = torch.empty(views.local_crops, NUM_PARAMETERS)
+        for crop in range(views.local_crops):
+            local_crops[crop] = random_resized_crop(image, size, views.local_scale, random)
+            local_photometric[crop] = torch.from_numpy(
+                draw_photometric("local", views.blur, random)
+            )
+        return Sample(
+            global_crops=torch.stack(global_crops),
+            local_crops=local_crops,
+            global_photometric=torch.from_numpy(np.stack(global_photometric)),
+            local_photometric=local_photometric,
+            masks=torch.from_numpy(self._masks(position, random)),
+            row=row,
+            unreadable=tuple(unreadable),
+        )
+
+    def _masks(self, position: int, random: np.random.Generator) -> np.ndarray:
+        """Return the (2, N_p) masks of a sample; their sizes are dealt out over the whole step."""
+        step, place = divmod(position, self.batch_size)
+        num_patches = self.grid[0] * self.grid[1]
+        targets = _mask_targets(self.seed, step, self.batch_size, num_patches, self.masking)
+        masks = [
+            block_mask(self.grid, int(targets[crop * self.batch_size + place]), random).ravel()
+            for crop in range(2)
+        ]
+        return np.stack(masks)
+
+    def _read(self, position: int) -> tuple[int, torch.Tensor, list[int]]:
+        """Read the image of a position, or another one in its place."""
+        row = self.row(position)
+        unreadable: list[int] = []
+        random = generator(self.seed, Stream.REPLACEMENT, position)
+        while True:
+            try:
+                return row, read_image(self.manifest.path(row), self.min_side), unreadable
+            except UnreadableImage as error:
+                unreadable.append(row)
+                if len(unreadable) > _REPLACEMENTS:
+                    raise UserError(
+                        f"{_REPLACEMENTS} images in a row cannot be read, the last one "
+                        f"'{error.path}': {error.reason}.",
+                        "Run dermino data check and train on what it leaves.",
+                    ) from error
+                row = int(random.integers(len(self.manifest)))
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, num_images: int) -> np.ndarray:
+    random = generator(seed, Stream.ORDER, epoch)
+    return random.permutation(np.arange(num_images, dtype=np.uint32))
+
+
+@lru_cache(maxsize=4)
+def _mask_targets(
+    seed: int, step: int, batch_size: int, num_patches: int, masking: MaskingConfig
+) -> np.ndarray:
+    random = generator(seed, Stream.MASK_TARGETS, step)
+    return masked_patch_targets(
+        2 * batch_size, num_patches, masking.probability, masking.ratio, random
+    )
+
+
+class Collate:
+    """Stack samples crop after crop and look up their labels.
+
+    Parameters
+    ----------
+    labels:
+        The manifest's labels as concepts; None trains without supervision.
+    """
+
+    def __init__(self, labels: EncodedLabels | None) -> None:
+        self.labels = labels
+
+    def __call__(self, samples: list[Sample]) -> Batch:
+        """Build a batch."""
+        rows = np.array([sample.row for sample in samples])
+        if self.labels is None:
+            targets = known = np.empty((len(rows), 0), dtype=np.uint8)
+        else:
+            targets, known = self.labels.targets(rows)
+        masks = _crop_major([sample.masks for sample in samples])
+        return Batch(
+            global_crops=_crop_major([sample.global_crops for sample in samples]),
+            local_crops=_crop_major([sample.local_crops for sample in samples]),
+            global_photometric=_crop_major([sample.global_photometric for sample in samples]),
+            local_photometric=_crop_major([sample.local_photometric for sample in samples]),
+            masks=masks,
+            masked_indices=masks.flatten().nonzero().squeeze(1),
+            targets=torch.from_numpy(targets),
+            known=torch.from_numpy(known),
+            rows=torch.from_numpy(rows),
+            unreadable=tuple(row for sample in samples for row in sample.unreadable),
+        )
+
+
+class StepSampler(Sampler[list[int]]):
+    """The positions of this process's share of every step that is left.
+
+    Parameters
+    ----------
+    first_step, last_step:
+        Steps to run, the last one excluded.
+    batch_size:
+        Images of one step over all processes.
+    rank, world_size:
+        Which share.
+    """
+
+    def __init__(
+        self, first_step: int, last_step: int, batch_size: int, rank: int, world_size: int
+    ) -> None:
+        self.steps = range(first_step, last_step)
+        self.batch_size = batch_size
+        share = batch_size // world_size
+        self.share = range(rank * share, (rank + 1) * share)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in self.steps:
+            yield [step * self.batch_size + place for place in self.share]
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+
+def build_loader(
+    dataset: PretrainDataset,
+    labels: EncodedLabels | None,
+    sampler: StepSampler,
+    workers: int,
+    pin_memory: bool,
+) -> DataLoader[Sample]:
+    """Return a loader that yields a :class:`Batch` for each step of the sampler."""
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        collate_fn=Collate(labels),
+        num_workers=workers,
+        pin_memory=pin_memory,
+        prefetch_factor=4 if workers else None,
+        persistent_workers=workers > 0,
+    )
+
+
+def _crop_major(parts: list[torch.Tensor]) -> torch.Tensor:
+    """Stack B tensors (crops, ...) into (crops * B, ...)."""
+    return torch.stack(parts, dim=1).flatten(0, 1)

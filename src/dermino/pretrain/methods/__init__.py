@@ -1,0 +1,1 @@
+"""One way of pretraining a file: its views, its objectives, what it exports."""

@@ -1,0 +1,173 @@
+"""The paper's hybrid pretraining: DINOv2, and disease prototypes on the labels there are."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+
+from dermino.models.masked_vit import MaskedVisionTransformer
+from dermino.models.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from dermino.models.projection_head import ProjectionHead
+from dermino.pretrain.config import PretrainConfig
+from dermino.pretrain.dataset import Batch
+from dermino.pretrain.distributed import all_reduce_sum
+from dermino.pretrain.method import METHODS, Method
+from dermino.pretrain.objectives.centering import SoftmaxCentering
+from dermino.pretrain.objectives.image import image_loss
+from dermino.pretrain.objectives.knowledge import DiseasePrototypes, knowledge_loss
+from dermino.pretrain.objectives.koleo import koleo_loss
+from dermino.pretrain.objectives.patch import patch_loss
+from dermino.pretrain.objectives.sinkhorn import sinkhorn_knopp
+from dermino.pretrain.parameter_groups import Rule, backbone_rule, head_rule
+from dermino.pretrain.schedules import StepValues
+from dermino.pretrain.views.photometric import apply_photometric
+
+
+class SelfDistillation(nn.Module):
+    """Backbone and the two heads: what student and teacher both have."""
+
+    def __init__(self, config: PretrainConfig, backbone: VisionTransformer) -> None:
+        super().__init__()
+        self.backbone = MaskedVisionTransformer(backbone, config.model.drop_path)
+        head = config.head.model_dump()
+        self.image_head = ProjectionHead(self.backbone.embed_dim, **head)
+        self.patch_head = ProjectionHead(self.backbone.embed_dim, **head)
+
+
+@METHODS.register("dermino")
+class DerminoMethod(Method):
+    """Eq. 1 to 7 and KoLeo (paper section 4.1).
+
+    The student sees masked global crops and local crops, the teacher (a moving average of the
+    student) the global crops whole. Loss terms: ``image_global`` (Eq. 1), ``image_local`` (Eq. 2),
+    ``patch`` (Eq. 4), ``koleo``, ``knowledge`` (Eq. 6, absent without a taxonomy).
+    """
+
+    _mean: torch.Tensor
+    _std: torch.Tensor
+
+    def __init__(
+        self,
+        config: PretrainConfig,
+        backbone: VisionTransformer,
+        prototypes: torch.Tensor | None,
+    ) -> None:
+        super().__init__(config, backbone, prototypes)
+        self.student = SelfDistillation(config, backbone)
+        self.teacher = copy.deepcopy(self.student).requires_grad_(False).eval()
+        self.prototypes = self._build_prototypes(prototypes)
+        if config.loss.centering == "softmax":
+            self.image_centering = SoftmaxCentering(config.head.num_prototypes)
+            self.patch_centering = SoftmaxCentering(config.head.num_prototypes)
+        self.register_buffer("_mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+
+    def _build_prototypes(self, initial: torch.Tensor | None) -> DiseasePrototypes | None:
+        if initial is None or self.config.loss.knowledge == 0:
+            return None
+        options = self.config.prototypes
+        return DiseasePrototypes(initial, options.learnable, options.bias)
+
+    def train(self, mode: bool = True) -> DerminoMethod:
+        """Set the mode of the student; the teacher never drops a path."""
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+    def forward(self, batch: Batch, values: StepValues) -> dict[str, torch.Tensor]:
+        """Return the loss terms of a batch."""
+        loss, size = self.config.loss, len(batch)
+        global_crops = self._augment(batch.global_crops, batch.global_photometric)
+        image_targets, patch_targets = self._teach(global_crops, batch, values.teacher_temp)
+
+        class_tokens, patches = self.student.backbone(global_crops, batch.masks)
+        masked = patches.flatten(0, 1)[batch.masked_indices]
+        heads_input = class_tokens
+        if len(batch.local_crops):
+            local_crops = self._augment(batch.local_crops, batch.local_photometric)
+            local_tokens, _ = self.student.backbone(local_crops)
+            heads_input = torch.cat([class_tokens, local_tokens])
+        scores = self.student.image_head(heads_input).unflatten(0, (-1, size))
+        local_scores = scores[2:] if len(batch.local_crops) else None
+        image_global, image_local = image_loss(
+            scores[:2], local_scores, image_targets, loss.student_temp, loss.pairing
+        )
+        terms = {
+            "image_global": loss.image * image_global,
+            "image_local": loss.image * image_local,
+            "patch": loss.patch
+            * patch_loss(
+                self.student.patch_head(masked), patch_targets, batch.masks, loss.student_temp
+            ),
+            "koleo": loss.koleo
+            * torch.stack([koleo_loss(crop) for crop in class_tokens.chunk(2)]).sum(),
+        }
+        if self.prototypes is not None:
+            logits = self.prototypes(class_tokens)
+            targets, known = batch.targets.repeat(2, 1), batch.known.repeat(2, 1)
+            terms["knowledge"] = loss.knowledge * knowledge_loss(
+                logits, targets, known, self.config.prototypes.reduction
+            )
+        return terms
+
+    @torch.no_grad()
+    def _teach(
+        self, crops: torch.Tensor, batch: Batch, temperature: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the teacher's assignments: (2, B, K) of crops and (M, K) of masked patches."""
+        class_tokens, patches = self.teacher.backbone(crops)
+        image_logits = self.teacher.image_head(class_tokens)
+        patch_logits = self.teacher.patch_head(patches.flatten(0, 1)[batch.masked_indices])
+        if self.config.loss.centering == "softmax":
+            image_targets = self.image_centering(image_logits, temperature)
+            patch_targets = self.patch_centering(patch_logits, temperature)
+        else:
+            count = torch.tensor(len(patch_logits), device=patch_logits.device)
+            image_targets = sinkhorn_knopp(image_logits, temperature)
+            patch_targets = sinkhorn_knopp(
+                patch_logits, temperature, count=int(all_reduce_sum(count))
+            )
+        return image_targets.unflatten(0, (2, -1)), patch_targets
+
+    @torch.no_grad()
+    def _augment(self, crops: torch.Tensor, photometric: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(crops.device.type, enabled=False):
+            return (apply_photometric(crops, photometric) - self._mean) / self._std
+
+    def rules(self) -> Iterator[tuple[nn.Parameter, Rule]]:
+        """Yield the student's parameters; the prototypes have no weight decay."""
+        options = self.config.optimizer
+        blocks = len(self.student.backbone.vit.blocks)
+        for name, parameter in self.student.backbone.named_parameters():
+            yield (
+                parameter,
+                backbone_rule(name, blocks, options.layer_decay, options.patch_embed_lr_multiplier),
+            )
+        for head in (self.student.image_head, self.student.patch_head):
+            for name, parameter in head.named_parameters():
+                yield parameter, head_rule(name)
+        if self.prototypes is not None:
+            for parameter in self.prototypes.parameters():
+                yield parameter, Rule(self.config.prototypes.lr_multiplier, 0.0)
+
+    def clipped(self) -> list[nn.Module]:
+        """Return backbone and heads, as DINOv2 clips them, and the prototypes."""
+        modules = [self.student.backbone, self.student.image_head, self.student.patch_head]
+        return [*modules, self.prototypes] if self.prototypes is not None else list(modules)
+
+    @torch.no_grad()
+    def after_step(self, values: StepValues) -> None:
+        """Move the teacher: t = m t + (1 - m) s."""
+        teacher: list[torch.Tensor] = list(self.teacher.parameters())
+        student: list[torch.Tensor] = list(self.student.parameters())
+        torch._foreach_mul_(teacher, values.momentum)
+        torch._foreach_add_(teacher, student, alpha=1 - values.momentum)
+
+    @property
+    def encoder(self) -> VisionTransformer:
+        """The teacher's backbone."""
+        return self.teacher.backbone.vit

@@ -1,0 +1,46 @@
+"""``metrics.jsonl``: what happened at each logged step, one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from dermino.files import write_text
+
+FILE_NAME = "metrics.jsonl"
+
+
+class MetricsLog:
+    """Appends records and survives being killed in the middle of a line.
+
+    Parameters
+    ----------
+    run:
+        The run folder.
+    first_step:
+        Records of this step and later are dropped: a resumed run writes them again.
+    """
+
+    def __init__(self, run: Path, first_step: int) -> None:
+        self.path = run / FILE_NAME
+        kept = [record for record in read_metrics(run) if record["step"] < first_step]
+        write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
+
+    def write(self, record: dict[str, float]) -> None:
+        """Append one record."""
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+def read_metrics(run: str | Path) -> list[dict[str, float]]:
+    """Return the records of a run in order; a torn last line is left out."""
+    path = Path(run) / FILE_NAME
+    if not path.is_file():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records

@@ -1,0 +1,1 @@
+"""One loss term a file; the paper's equation stands in its docstring."""

@@ -1,0 +1,31 @@
+"""Cross-entropy between teacher assignments and student scores over prototypes."""
+
+from __future__ import annotations
+
+import torch
+
+
+def prototype_cross_entropy(
+    student: torch.Tensor, teacher: torch.Tensor, student_temp: float
+) -> torch.Tensor:
+    """Return -sum_k t_k log softmax(s / T)_k for every row.
+
+    Written as (sum_k t_k) logsumexp(s / T) - sum_k t_k s_k / T, which needs no copy of the
+    log-probabilities: with 65,536 prototypes they are the largest tensor of a step.
+
+    Parameters
+    ----------
+    student:
+        (..., K) logits.
+    teacher:
+        (..., K) non-negative weights; rows need not sum to one.
+    student_temp:
+        Temperature T of the student.
+
+    Returns
+    -------
+    (...) float32.
+    """
+    scaled = student.float() / student_temp
+    attraction = torch.linalg.vecdot(teacher, scaled)
+    return teacher.sum(dim=-1) * torch.logsumexp(scaled, dim=-1) - attraction

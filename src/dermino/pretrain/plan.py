@@ -1,0 +1,172 @@
+"""What a run is going to do, worked out and shown before its first step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from dermino.data.manifest import Manifest
+from dermino.errors import UserError
+from dermino.knowledge.encoded_labels import EncodedLabels
+from dermino.pretrain.config import PretrainConfig
+from dermino.pretrain.method import Method
+from dermino.pretrain.schedules import Length, scaled_lr
+from dermino.progress import console
+
+# Bytes kept for the backward pass per token, channel and block with fused attention, in 16 bit:
+# two norms, qkv, attention output, the four-fold hidden layer before and after GELU, residuals.
+_ACTIVATION_BYTES = 34
+# Logits, their scaled float32 copy and the gradient.
+_LOGIT_BYTES = 12
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The facts of a run before it starts.
+
+    Parameters
+    ----------
+    sources:
+        Images and labelled images of each dataset.
+    concepts:
+        Disease prototypes; 0 without a taxonomy.
+    batch_size:
+        Images of one step over all devices.
+    peak_lr:
+        Learning rate after scaling with the batch.
+    loss_at_chance:
+        ln K: the value of each image and patch cross-entropy of an untrained head.
+    memory_gib:
+        Estimate for one device.
+    """
+
+    method: str
+    architecture: str
+    init: str
+    parameters: int
+    sources: dict[str, dict[str, int]]
+    images: int
+    labelled: int
+    concepts: int
+    devices: int
+    batch_size: int
+    steps: int
+    epochs: float
+    epoch_length: float
+    true_epochs: float
+    base_lr: float
+    peak_lr: float
+    precision: str
+    loss_at_chance: float
+    memory_gib: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return asdict(self)
+
+    def show(self) -> None:
+        """Print the plan."""
+        table = Table(title="Plan", title_justify="left", show_header=False, box=None)
+        for name, counts in self.sources.items():
+            labelled, images = counts["labelled"], counts["images"]
+            table.add_row(name, f"{images:,} images, {labelled:,} labelled")
+        table.add_row("all", f"{self.images:,} images, {self.labelled:,} labelled")
+        table.add_row("concepts", f"{self.concepts:,}" if self.concepts else "none")
+        table.add_row("method", f"{self.method}, {self.architecture} from {self.init}")
+        table.add_row("trained", f"{self.parameters / 1e6:.1f} million parameters")
+        per_device = self.batch_size // self.devices
+        table.add_row(
+            "batch", f"{self.batch_size} images ({self.devices} x {per_device}), {self.precision}"
+        )
+        table.add_row(
+            "length",
+            f"{self.steps:,} steps = {self.epochs:g} epochs of {self.epoch_length:g} steps "
+            f"= {self.true_epochs:.1f} passes over the images",
+        )
+        table.add_row(
+            "learning rate", f"{self.base_lr:g} for 1,024 images, {self.peak_lr:.3g} at its peak"
+        )
+        table.add_row("memory", f"about {self.memory_gib:.1f} GiB a device")
+        table.add_row("first loss", f"about {self.loss_at_chance:.2f} for each cross-entropy")
+        console.print(table)
+
+
+def make_plan(
+    config: PretrainConfig,
+    manifest: Manifest,
+    labels: EncodedLabels | None,
+    method: Method,
+    devices: int,
+    precision: str,
+) -> tuple[Plan, Length]:
+    """Work out a run.
+
+    Raises
+    ------
+    UserError
+        If one batch holds more images than there are.
+    """
+    batch_size = config.batch_size_per_device * devices
+    if batch_size > len(manifest):
+        raise UserError(
+            f"A batch of {batch_size} images ({devices} devices x {config.batch_size_per_device}) "
+            f"is larger than the data: {len(manifest)} images.",
+            f"Use --set batch_size_per_device={max(len(manifest) // devices // 2, 1)} or less.",
+        )
+    length = Length.of(config, len(manifest), batch_size)
+    trained = sum(p.numel() for p in method.parameters() if p.requires_grad)
+    plan = Plan(
+        method=config.method,
+        architecture=config.model.architecture,
+        init=config.model.init or "random weights",
+        parameters=trained,
+        sources=count_sources(manifest, labels),
+        images=len(manifest),
+        labelled=int(labels.labelled.sum()) if labels is not None else 0,
+        concepts=labels.known.shape[1] if labels is not None else 0,
+        devices=devices,
+        batch_size=batch_size,
+        steps=length.steps,
+        epochs=config.epochs,
+        epoch_length=length.epoch_length,
+        true_epochs=length.true_epochs,
+        base_lr=config.optimizer.base_lr,
+        peak_lr=scaled_lr(config, batch_size),
+        precision=precision,
+        loss_at_chance=math.log(config.head.num_prototypes),
+        memory_gib=_memory_gib(config, method, precision),
+    )
+    return plan, length
+
+
+def count_sources(manifest: Manifest, labels: EncodedLabels | None) -> dict[str, dict[str, int]]:
+    """Count the images of each dataset, and those that supervise."""
+    labelled = labels.labelled if labels is not None else np.zeros(len(manifest), dtype=bool)
+    frame = manifest.frame[["dataset"]].assign(labelled=labelled)
+    groups = frame.groupby("dataset")["labelled"].agg(["size", "sum"])
+    return {
+        str(name): {"images": int(row["size"]), "labelled": int(row["sum"])}
+        for name, row in groups.iterrows()
+    }
+
+
+def _memory_gib(config: PretrainConfig, method: Method, precision: str) -> float:
+    """Estimate weights, gradients, Adam's moments, teacher and what backward must keep."""
+    trained = sum(p.numel() for p in method.parameters() if p.requires_grad)
+    fixed = sum(p.numel() for p in method.parameters() if not p.requires_grad)
+    width = 1 if precision == "32-true" else 0.5
+    views, batch = config.views, config.batch_size_per_device
+    vit = method.encoder
+    patch = vit.patch_embed.patch_size[0]
+    patches = (views.global_size // patch) ** 2
+    local_patches = (views.local_size // patch) ** 2
+    tokens = batch * (2 * (patches + 1) + views.local_crops * (local_patches + 1))
+    kept = 1 - config.model.drop_path if config.model.drop_path > 0.1 else 1.0
+    activations = tokens * vit.embed_dim * len(vit.blocks) * _ACTIVATION_BYTES * 2 * width * kept
+    masked = 2 * batch * patches * config.masking.probability * sum(config.masking.ratio) / 2
+    scores = (batch * (4 + views.local_crops) + 2 * masked) * config.head.num_prototypes
+    return (16 * trained + 4 * fixed + activations + scores * _LOGIT_BYTES) / 2**30

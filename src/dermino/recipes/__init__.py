@@ -1,0 +1,1 @@
+"""Recipes of pretraining runs, as YAML."""
