@@ -9,12 +9,12 @@ from typing import Annotated, NoReturn
 import typer
 
 from dermino import __version__
-from dermino.cli import data
+from dermino.cli import data, labels, pretrain
 from dermino.errors import UserError
 from dermino.progress import console
 
 # Options that take several values side by side: --data a.parquet b.parquet.
-SEVERAL = {"--data", "--encoder", "--set", "--task", "--protocol"}
+SEVERAL = {"--data", "--encoder", "--set", "--split", "--task", "--protocol"}
 
 app = typer.Typer(
     name="dermino",
@@ -26,6 +26,8 @@ app = typer.Typer(
     "Research software, not a medical device.",
 )
 app.add_typer(data.app, name="data")
+app.add_typer(labels.app, name="labels")
+app.command(epilog=pretrain.EPILOG)(pretrain.pretrain)
 
 
 def _show_version(value: bool) -> None:
