@@ -19,11 +19,14 @@ class Finding:
     """One thing to know about a file or a table.
 
     ``severity``: ``error`` rows cannot be used, ``warning`` rows are used but may mislead,
-    ``note`` is information (a count that differs from the published one, say).
+    ``note`` is information (a count that differs from the published one, say). ``problem`` is
+    worded alike for all findings of a kind, ``detail`` is what is particular to this one.
+    ``row`` counts the rows of a table below its header, from 1.
     """
 
     severity: Severity
     problem: str
+    detail: str = ""
     path: str = ""
     row: int | None = None
     remedy: str = ""

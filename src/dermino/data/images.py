@@ -33,19 +33,22 @@ class UnreadableImage(UserError):  # noqa: N818 - the state of a file, caught fa
     path:
         The file.
     reason:
-        What is wrong with it, in a few words.
+        What is wrong with it, in a few words that are the same for all such files.
+    detail:
+        What the decoder said of this one.
     """
 
-    def __init__(self, path: str | Path, reason: str) -> None:
+    def __init__(self, path: str | Path, reason: str, detail: object = "") -> None:
         super().__init__(
-            f"Cannot read the image '{path}': {reason}.",
+            f"Cannot read the image '{path}': {reason}{f' ({detail})' if detail else ''}.",
             "Replace the file, or set it aside with: dermino data check",
         )
         self.path = Path(path)
         self.reason = reason
+        self.detail = str(detail)
 
-    def __reduce__(self) -> tuple[type[UnreadableImage], tuple[Path, str]]:
-        return type(self), (self.path, self.reason)
+    def __reduce__(self) -> tuple[type[UnreadableImage], tuple[Path, str, str]]:
+        return type(self), (self.path, self.reason, self.detail)
 
 
 def read_image(path: str | Path, min_side: int | None = None) -> Tensor:
@@ -74,23 +77,7 @@ def read_image(path: str | Path, min_side: int | None = None) -> Tensor:
         If the file is missing, empty, truncated, no picture, or larger than ``MAX_PIXELS``.
     """
     data = read_bytes(path)
-    image = open_image(data, path)
-    if image.format in JPEG_FORMATS and min_side is not None and min(image.size) >= 2 * min_side:
-        # At half size, Pillow's scaled decoding takes as long as torchvision's full one, at a
-        # quarter less; and what follows has a quarter of the pixels to resize.
-        image.draft("RGB", (min_side, min_side))
-    elif image.format in JPEG_FORMATS and image.mode in {"RGB", "L"} and decode_jpeg is not None:
-        # torchvision gives the same pixels in half the time. Not so for PNG: its decoder gains
-        # a tenth, and crashes the process on damaged files.
-        try:
-            return decode_jpeg(
-                torch.frombuffer(bytearray(data), dtype=torch.uint8),
-                mode=ImageReadMode.RGB,
-                apply_exif_orientation=True,
-            )
-        except RuntimeError:
-            pass  # Pillow decides whether the file is unreadable, and says why.
-    return torch.from_numpy(decode(image, path)).permute(2, 0, 1)
+    return decode(open_image(data, path), data, path, min_side)
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -100,7 +87,7 @@ def read_bytes(path: str | Path) -> bytes:
     except FileNotFoundError:
         raise UnreadableImage(path, "there is no such file") from None
     except OSError as error:
-        raise UnreadableImage(path, error.strerror or str(error)) from error
+        raise UnreadableImage(path, "it cannot be opened", error.strerror) from error
     if not data:
         raise UnreadableImage(path, "the file is empty")
     return data
@@ -119,35 +106,46 @@ def open_image(data: bytes, path: str | Path) -> Image.Image:
     except UnidentifiedImageError:
         raise UnreadableImage(path, "it is not a picture in a known format") from None
     except Image.DecompressionBombError as error:
-        raise UnreadableImage(path, f"it has too many pixels ({error})") from error
+        raise UnreadableImage(path, "it has too many pixels", error) from error
     except Exception as error:  # Pillow's plug-ins raise anything on a damaged header.
-        raise UnreadableImage(path, f"its header is damaged ({error})") from error
+        raise UnreadableImage(path, "its header is damaged", error) from error
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise UnreadableImage(
-            path, f"it has too many pixels ({width} x {height}, the limit is {MAX_PIXELS:,})"
-        )
+        size = f"{width} x {height}, the limit is {MAX_PIXELS:,}"
+        raise UnreadableImage(path, "it has too many pixels", size)
     return image
 
 
-def decode(image: Image.Image, path: str | Path) -> np.ndarray:
-    """Decode an opened picture with Pillow to upright RGB.
-
-    Returns
-    -------
-    np.ndarray
-        (H, W, 3), uint8.
+def decode(
+    image: Image.Image, data: bytes, path: str | Path, min_side: int | None = None
+) -> Tensor:
+    """Decode what :func:`open_image` opened; parameters and result as for :func:`read_image`.
 
     Raises
     ------
     UnreadableImage
         If its pixels are truncated, damaged or of unknown range. ``path`` is for the message.
     """
+    if image.format in JPEG_FORMATS and min_side is not None and min(image.size) >= 2 * min_side:
+        # At half size, Pillow's scaled decoding takes as long as torchvision's full one, at a
+        # quarter less; and what follows has a quarter of the pixels to resize.
+        image.draft("RGB", (min_side, min_side))
+    elif image.format in JPEG_FORMATS and image.mode in {"RGB", "L"} and decode_jpeg is not None:
+        # torchvision gives the same pixels in half the time. Not so for PNG: its decoder gains
+        # a tenth, and crashes the process on damaged files.
+        try:
+            return decode_jpeg(
+                torch.frombuffer(bytearray(data), dtype=torch.uint8),
+                mode=ImageReadMode.RGB,
+                apply_exif_orientation=True,
+            )
+        except RuntimeError:
+            pass  # Pillow decides whether the file is unreadable, and says why.
     try:
         image.load()
-        return _to_rgb(_upright(image))
+        return torch.from_numpy(_to_rgb(_upright(image))).permute(2, 0, 1)
     except Exception as error:  # Pillow's plug-ins raise anything on damaged data.
-        raise UnreadableImage(path, f"its pixels cannot be decoded ({error})") from error
+        raise UnreadableImage(path, "its pixels cannot be decoded", error) from error
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -114,14 +114,9 @@ class Manifest:
             raise UserError(f"'{path}' is not a readable Parquet file: {error}.") from error
         stored = (table.schema.metadata or {}).get(METADATA_KEY)
         described = json.loads(stored) if stored else {}
-        if root is None:
-            root = path.parent / described.get("root", ".")
-        sources = {
-            name: SourceInfo(**{**info, "vocabulary": tuple(info.get("vocabulary", ()))})
-            for name, info in described.get("sources", {}).items()
-        }
+        described_root, sources = parse_description(described, path.parent)
         try:
-            return cls(table, Path(os.path.normpath(root)), sources)
+            return cls(table, Path(root or described_root), sources)
         except UserError as error:
             raise UserError(f"{path}: {error.message}", error.remedy) from error
 
@@ -137,16 +132,20 @@ class Manifest:
 
             write_csv(self, path)
             return
-        described = {
-            "version": VERSION,
-            "root": _portable_root(self.root, path.parent),
-            "sources": {name: asdict(info) for name, info in self.sources.items()},
-        }
-        metadata = {METADATA_KEY: json.dumps(described, ensure_ascii=False).encode()}
+        description = json.dumps(self.describe(path.parent), ensure_ascii=False)
+        metadata = {METADATA_KEY: description.encode()}
         with atomic_path(path) as temporary:
             pq.write_table(
                 self.table.replace_schema_metadata(metadata), temporary, compression="zstd"
             )
+
+    def describe(self, folder: Path) -> dict[str, Any]:
+        """What is stored beside the table: the root as seen from ``folder``, and the sources."""
+        return {
+            "version": VERSION,
+            "root": _portable_root(self.root, folder),
+            "sources": {name: asdict(info) for name, info in self.sources.items()},
+        }
 
     @classmethod
     def join(cls, manifests: Sequence[Manifest]) -> Manifest:
@@ -243,6 +242,18 @@ class Manifest:
 def read_manifests(paths: Iterable[str | Path]) -> Manifest:
     """Read several manifests and join them."""
     return Manifest.join([Manifest.read(path) for path in paths])
+
+
+def parse_description(
+    described: Mapping[str, Any], folder: Path
+) -> tuple[Path, dict[str, SourceInfo]]:
+    """Return root and sources from what :meth:`Manifest.describe` gave for ``folder``."""
+    root = Path(os.path.normpath(folder / described.get("root", ".")))
+    sources = {
+        name: SourceInfo(**{**info, "vocabulary": tuple(info.get("vocabulary", ()))})
+        for name, info in described.get("sources", {}).items()
+    }
+    return root, sources
 
 
 def _to_arrow(values: pd.Series, kind: pa.DataType | None, name: str) -> pa.Array:

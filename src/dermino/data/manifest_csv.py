@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.csv as pacsv
 
 from dermino.data.schema import COLUMNS
+from dermino.data.text_table import read_text_table
 from dermino.errors import UserError
-from dermino.files import atomic_path
+from dermino.files import atomic_path, write_json
 
 if TYPE_CHECKING:
     from dermino.data.manifest import Manifest
@@ -24,9 +25,10 @@ def read_csv(path: Path, root: str | Path | None = None) -> Manifest:
     """Read a CSV manifest; ``labels`` holds names joined by ``;`` (or one ``label`` column).
 
     The dataset is the file's name where there is no ``dataset`` column. Columns are matched by
-    their exact names; use ``dermino data import csv`` for a table with other names.
+    their exact names; use ``dermino data import csv`` for a table with other names. The root and
+    the sources come from ``<name>.sources.json``, where :func:`write_csv` has left one.
     """
-    from dermino.data.manifest import Manifest
+    from dermino.data.manifest import Manifest, parse_description
 
     frame = read_text_table(path)
     for alias in ("label", "binary_label"):
@@ -42,48 +44,39 @@ def read_csv(path: Path, root: str | Path | None = None) -> Manifest:
             frame[name] = pd.Series(parsed, dtype=object)
     if "split" in frame.columns:
         frame["split"] = frame["split"].fillna("")
-    return Manifest.from_frame(frame, root if root is not None else path.parent)
+    described_root, sources = parse_description(_read_json(_sidecar(path)), path.parent)
+    try:
+        return Manifest.from_frame(frame, root or described_root, sources.values())
+    except UserError as error:
+        raise UserError(f"{path}: {error.message}", error.remedy) from error
 
 
 def write_csv(manifest: Manifest, path: Path) -> None:
-    """Write a manifest as CSV; licence, citation and vocabulary go to ``<name>.sources.json``."""
+    """Write a manifest as CSV; root, licences and vocabularies go to ``<name>.sources.json``."""
     frame = manifest.table.to_pandas()
-    frame["labels"] = [SEPARATOR.join(names) for names in manifest.labels]
+    frame["labels"] = [_join_labels(names) for names in manifest.labels]
     with atomic_path(path) as temporary:
         frame.to_csv(temporary, index=False)
+    write_json(_sidecar(path), manifest.describe(path.parent))
 
 
-def read_text_table(path: Path) -> pd.DataFrame:
-    """Read a comma, semicolon or tab separated file with every value as text, empty as missing."""
+def _sidecar(path: Path) -> Path:
+    return path.with_suffix(".sources.json")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            header = file.readline()
-    except UnicodeDecodeError as error:
-        raise UserError(f"'{path}' is not UTF-8 text.", "Save it as UTF-8 CSV.") from error
-    if not header.strip():
-        raise UserError(f"'{path}' is empty.", "A CSV needs a header line and at least one row.")
-    delimiter = max(",;\t", key=header.count)
-    try:
-        table = pacsv.read_csv(
-            path,
-            parse_options=pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-            convert_options=pacsv.ConvertOptions(
-                column_types={name: pa.string() for name in _names(header, delimiter)},
-                strings_can_be_null=True,
-                null_values=[""],
-                quoted_strings_can_be_null=True,
-            ),
-        )
-    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
-        raise UserError(f"'{path}' cannot be read as CSV: {error}.") from error
-    frame = table.to_pandas().astype(object)
-    frame = frame.where(frame.notna(), None)
-    return frame.rename(columns=lambda name: str(name).strip().lstrip("\ufeff"))
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise UserError(f"'{path}' is not valid JSON: {error}.", "Correct or delete it.") from error
 
 
-def _names(header: str, delimiter: str) -> list[str]:
-    names = [name.strip("\r\n").strip('"') for name in header.split(delimiter)]
-    return names
+def _join_labels(names: list[str]) -> str:
+    if any(SEPARATOR in name or name.startswith("[") for name in names):
+        return json.dumps(names, ensure_ascii=False)
+    return SEPARATOR.join(names)
 
 
 def split_labels(text: str | None) -> list[str]:
@@ -101,18 +94,22 @@ def split_labels(text: str | None) -> list[str]:
 def parse_column(values: pd.Series, kind: pa.DataType, name: str, path: Path) -> list[object]:
     """Convert text to the column's type; a UserError names the first row that does not fit."""
     parsed: list[object] = []
-    for row, text in enumerate(values):
+    for row, text in values.items():
         try:
-            parsed.append(None if text is None else _parse(text.strip(), kind))
+            parsed.append(None if text is None else parse_value(text, kind))
         except ValueError as error:
             raise UserError(
-                f"{path}, line {row + 2}, column '{name}': {text!r} is not {kind}.",
+                f"{path}, row {row}, column '{name}': {text!r} is not {kind}.",
                 "Correct the value or leave it empty.",
             ) from error
     return parsed
 
 
-def _parse(text: str, kind: pa.DataType) -> object:
+def parse_value(text: str, kind: pa.DataType) -> object:
+    """Convert one text to an Arrow type of the schema; a ValueError says that it does not fit."""
+    text = text.strip()
+    if pa.types.is_string(kind):
+        return text
     if pa.types.is_boolean(kind):
         if text.lower() in {"1", "true", "yes", "1.0"}:
             return True
@@ -123,7 +120,7 @@ def _parse(text: str, kind: pa.DataType) -> object:
         return pd.Timestamp(text).date()
     number = float(text)
     if pa.types.is_integer(kind):
-        if number != int(number):
+        if not math.isfinite(number) or number != int(number):
             raise ValueError(text)
         return int(number)
     return number
