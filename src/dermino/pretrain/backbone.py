@@ -37,7 +37,7 @@ def build_backbone(model: ModelConfig, views: ViewsConfig, seed: int) -> VisionT
             "Set model.architecture to one of timm's, such as vit_base_patch14_dinov2.",
         )
     patch_size = backbone.patch_embed.patch_size[0]
-    for key in ("global_size", "local_size"):
+    for key in ("global_size", "local_size") if views.local_crops else ("global_size",):
         size = getattr(views, key)
         if size % patch_size:
             raise UserError(

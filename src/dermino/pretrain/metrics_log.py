@@ -17,13 +17,13 @@ class MetricsLog:
     ----------
     run:
         The run folder.
-    first_step:
-        Records of this step and later are dropped: a resumed run writes them again.
+    done:
+        Steps already done; later records are dropped, a resumed run writes them again.
     """
 
-    def __init__(self, run: Path, first_step: int) -> None:
+    def __init__(self, run: Path, done: int) -> None:
         self.path = run / FILE_NAME
-        kept = [record for record in read_metrics(run) if record["step"] < first_step]
+        kept = [record for record in read_metrics(run) if record["step"] <= done]
         write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
 
     def write(self, record: dict[str, float]) -> None:

@@ -14,7 +14,6 @@ from dermino.models.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from dermino.models.projection_head import ProjectionHead
 from dermino.pretrain.config import PretrainConfig
 from dermino.pretrain.dataset import Batch
-from dermino.pretrain.distributed import all_reduce_sum
 from dermino.pretrain.method import METHODS, Method
 from dermino.pretrain.objectives.centering import SoftmaxCentering
 from dermino.pretrain.objectives.image import image_loss
@@ -126,11 +125,8 @@ class DerminoMethod(Method):
             image_targets = self.image_centering(image_logits, temperature)
             patch_targets = self.patch_centering(patch_logits, temperature)
         else:
-            count = torch.tensor(len(patch_logits), device=patch_logits.device)
             image_targets = sinkhorn_knopp(image_logits, temperature)
-            patch_targets = sinkhorn_knopp(
-                patch_logits, temperature, count=int(all_reduce_sum(count))
-            )
+            patch_targets = sinkhorn_knopp(patch_logits, temperature)
         return image_targets.unflatten(0, (2, -1)), patch_targets
 
     @torch.no_grad()

@@ -1,0 +1,155 @@
+"""Each objective against a float64 NumPy computation of the paper's equation."""
+
+import numpy as np
+import pytest
+import torch
+
+from dermino.pretrain.objectives.centering import SoftmaxCentering
+from dermino.pretrain.objectives.image import image_loss
+from dermino.pretrain.objectives.knowledge import DiseasePrototypes, knowledge_loss
+from dermino.pretrain.objectives.koleo import koleo_loss
+from dermino.pretrain.objectives.patch import patch_loss
+from dermino.pretrain.objectives.sinkhorn import sinkhorn_knopp
+
+rng = np.random.default_rng(0)
+
+
+def log_softmax(x: np.ndarray) -> np.ndarray:
+    x = x - x.max(axis=-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    return np.exp(log_softmax(x))
+
+
+def tensor(x: np.ndarray) -> torch.Tensor:
+    return torch.tensor(x, dtype=torch.float32)
+
+
+def test_sinkhorn_knopp_is_the_alternating_normalisation() -> None:
+    logits = rng.normal(size=(12, 7))
+    q = np.exp(logits / 0.07).T
+    q /= q.sum()
+    for _ in range(3):
+        q /= q.sum(axis=1, keepdims=True) * 7
+        q /= q.sum(axis=0, keepdims=True) * 12
+    expected = (q * 12).T
+    ours = sinkhorn_knopp(tensor(logits), 0.07)
+    np.testing.assert_allclose(ours.numpy(), expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(ours.sum(dim=1).numpy(), 1, atol=1e-6)
+
+
+def test_sinkhorn_knopp_survives_logits_that_overflow_float32() -> None:
+    logits = tensor(rng.normal(size=(6, 4)) * 20)
+    assert torch.isfinite(sinkhorn_knopp(logits, 0.04)).all()
+
+
+@pytest.mark.parametrize("pairing", ["cross", "same"])
+def test_image_loss_is_equations_1_and_2(pairing: str) -> None:
+    n_g, n_l, batch, k = 2, 3, 5, 11
+    student_global = rng.normal(size=(n_g, batch, k))
+    student_local = rng.normal(size=(n_l, batch, k))
+    teacher = softmax(rng.normal(size=(n_g, batch, k)))
+    log_global, log_local = log_softmax(student_global / 0.1), log_softmax(student_local / 0.1)
+    expected_global = expected_local = 0.0
+    for b in range(batch):
+        for i in range(n_g):
+            other = i if pairing == "same" else 1 - i
+            expected_global -= (teacher[i, b] * log_global[other, b]).sum() / batch
+            for n in range(n_l):
+                expected_local -= (teacher[i, b] * log_local[n, b]).sum() / batch
+    expected_global /= n_g * (1 + n_l)
+    expected_local /= n_g * (1 + n_l)
+    ours = image_loss(
+        tensor(student_global), tensor(student_local), tensor(teacher), pairing=pairing
+    )
+    np.testing.assert_allclose([float(x) for x in ours], [expected_global, expected_local], 1e-6)
+
+
+def test_patch_loss_is_equation_4_over_masked_patches() -> None:
+    masks = np.array([[1, 0, 1, 0], [0, 0, 0, 0], [1, 1, 1, 0], [0, 0, 0, 0]], dtype=bool)
+    student = rng.normal(size=(4, 4, 9))
+    teacher = softmax(rng.normal(size=(4, 4, 9)))
+    log_student = log_softmax(student / 0.1)
+    expected = 0.0
+    for i in range(4):
+        inner = sum((teacher[i, j] * log_student[i, j]).sum() for j in range(4) if masks[i, j])
+        expected -= inner / max(masks[i].sum(), 1)
+    ours = patch_loss(tensor(student[masks]), tensor(teacher[masks]), torch.tensor(masks))
+    np.testing.assert_allclose(float(ours), expected / 4, rtol=1e-6)
+
+
+def koleo_numpy(features: np.ndarray) -> float:
+    x = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-8)
+    dots = x @ x.T
+    np.fill_diagonal(dots, -1)
+    difference = x - x[dots.argmax(axis=1)] + 1e-8
+    return float(-np.log(np.linalg.norm(difference, axis=1) + 1e-8).mean())
+
+
+def test_koleo_is_the_nearest_neighbour_entropy() -> None:
+    features = rng.normal(size=(8, 6))
+    np.testing.assert_allclose(float(koleo_loss(tensor(features))), koleo_numpy(features), 1e-6)
+
+
+def test_koleo_stays_finite_on_duplicates_single_rows_and_bfloat16() -> None:
+    features = rng.normal(size=(6, 4))
+    features[1] = features[0]
+    duplicated = tensor(features).requires_grad_()
+    loss = koleo_loss(duplicated)
+    loss.backward()
+    np.testing.assert_allclose(float(loss.detach()), koleo_numpy(features), rtol=1e-5)
+    assert torch.isfinite(duplicated.grad).all()
+    assert float(koleo_loss(tensor(features[:1]))) == 0.0
+    half = tensor(features[2:]).bfloat16()
+    np.testing.assert_allclose(
+        float(koleo_loss(half)), koleo_numpy(half.double().numpy()), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("reduction", ["labelled_crops", "all_crops"])
+def test_knowledge_loss_is_equations_5_and_6(reduction: str) -> None:
+    tokens, prototypes = rng.normal(size=(5, 6)), rng.normal(size=(4, 6))
+    y = rng.integers(0, 2, size=(5, 4))
+    n = np.array([[1, 1, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0]])
+    p = 1 / (1 + np.exp(-tokens @ prototypes.T))
+    total = 0.0
+    for i in range(5):
+        if n[i].sum():
+            terms = y[i] * np.log(p[i]) + (1 - y[i]) * np.log(1 - p[i])
+            total -= (n[i] * terms).sum() / n[i].sum()
+    expected = total / (3 if reduction == "labelled_crops" else 5)
+    logits = DiseasePrototypes(tensor(prototypes))(tensor(tokens))
+    ours = knowledge_loss(logits.detach(), torch.tensor(y), torch.tensor(n), reduction)
+    np.testing.assert_allclose(ours.item(), expected, rtol=1e-6)
+
+
+def test_knowledge_loss_without_a_label_is_a_zero_that_can_be_differentiated() -> None:
+    prototypes = DiseasePrototypes(torch.randn(3, 4))
+    nothing = torch.zeros(2, 3)
+    loss = knowledge_loss(prototypes(torch.randn(2, 4)), nothing, nothing)
+    loss.backward()
+    assert loss.item() == 0.0
+    assert torch.equal(prototypes.weight.grad, torch.zeros(3, 4))
+
+
+def test_prototypes_can_be_frozen_and_biased_as_in_the_official_code() -> None:
+    official = DiseasePrototypes(torch.randn(3, 4), learnable=False, bias=True)
+    assert [p.requires_grad for p in official.parameters()] == [False, False]
+    assert DiseasePrototypes(torch.randn(3, 4)).bias is None
+
+
+def test_softmax_centering_applies_the_moving_mean_one_call_later() -> None:
+    centering = SoftmaxCentering(3)
+    first, second = rng.normal(size=(4, 3)), rng.normal(size=(4, 3))
+    np.testing.assert_allclose(
+        centering(tensor(first), 0.05).numpy(), softmax(first / 0.05), rtol=1e-4, atol=1e-6
+    )
+    center = 0.1 * first.mean(axis=0)
+    np.testing.assert_allclose(
+        centering(tensor(second), 0.05).numpy(),
+        softmax((second - center) / 0.05),
+        rtol=1e-4,
+        atol=1e-6,
+    )

@@ -1,0 +1,115 @@
+"""Crops, colours and masks: against torchvision where it has the operation, by statistics else."""
+
+import numpy as np
+import pytest
+import torch
+from torchvision.transforms import RandomResizedCrop
+from torchvision.transforms.v2 import functional as F
+
+from dermino.pretrain.views.crops import random_box, random_resized_crop
+from dermino.pretrain.views.masking import block_mask, masked_patch_targets
+from dermino.pretrain.views.photometric import (
+    BLUR_PROBABILITY,
+    NUM_PARAMETERS,
+    apply_photometric,
+    draw_photometric,
+)
+
+BRIGHTNESS, CONTRAST, SATURATION, HUE, ORDER, GRAY, SIGMA, SOLARIZE = range(NUM_PARAMETERS)
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.randint(0, 256, (3, 3, 24, 20), generator=torch.Generator().manual_seed(0)).byte()
+
+
+def parameters(count: int, **values: float) -> torch.Tensor:
+    rows = torch.zeros(count, NUM_PARAMETERS)
+    rows[:, ORDER] = -1
+    for name, value in values.items():
+        rows[:, globals()[name]] = value
+    return rows
+
+
+def test_color_jitter_equals_torchvision_in_the_order_drawn(images: torch.Tensor) -> None:
+    drawn = parameters(3, BRIGHTNESS=1.3, CONTRAST=0.7, SATURATION=1.15, HUE=-0.07, ORDER=0)
+    drawn[1, ORDER], drawn[2, ORDER] = 23, -1
+    steps = [
+        lambda x: F.adjust_brightness(x, 1.3),
+        lambda x: F.adjust_contrast(x, 0.7),
+        lambda x: F.adjust_saturation(x, 1.15),
+        lambda x: F.adjust_hue(x, -0.07),
+    ]
+    first = second = images.float() / 255
+    for step in steps:
+        first = step(first)
+    for step in reversed(steps):
+        second = step(second)
+    ours = apply_photometric(images, drawn)
+    torch.testing.assert_close(ours[0], first[0], atol=2e-4, rtol=0)
+    torch.testing.assert_close(ours[1], second[1], atol=2e-4, rtol=0)
+    torch.testing.assert_close(ours[2], images[2].float() / 255)
+
+
+def test_gray_blur_and_solarize_equal_torchvision(images: torch.Tensor) -> None:
+    scaled = images.float() / 255
+    gray = apply_photometric(images, parameters(3, GRAY=1))
+    torch.testing.assert_close(gray, F.rgb_to_grayscale(scaled, 3), atol=1e-3, rtol=0)
+    drawn = parameters(3)
+    drawn[:, SIGMA] = torch.tensor([0.3, 1.0, 2.0])
+    blurred = apply_photometric(images, drawn)
+    for i, sigma in enumerate([0.3, 1.0, 2.0]):
+        expected = F.gaussian_blur(scaled[i : i + 1], [9, 9], [sigma, sigma])
+        torch.testing.assert_close(blurred[i : i + 1], expected, atol=1e-4, rtol=0)
+    solarized = apply_photometric(images, parameters(3, SOLARIZE=1))
+    torch.testing.assert_close(solarized, F.solarize(scaled, 128 / 255))
+
+
+@pytest.mark.parametrize("blur", ["effective", "as_written"])
+def test_augmentations_occur_as_often_as_in_dinov2(blur: str) -> None:
+    random = np.random.default_rng(0)
+    for view in ("global_1", "global_2", "local"):
+        drawn = np.stack([draw_photometric(view, blur, random) for _ in range(4000)])
+        share = (drawn[:, [ORDER, GRAY, SIGMA, SOLARIZE]] > [-0.5, 0, 0, 0]).mean(axis=0)
+        expected = [0.8, 0.2, BLUR_PROBABILITY[blur][view], 0.2 if view == "global_2" else 0.0]
+        np.testing.assert_allclose(share, expected, atol=0.03)
+        jittered = drawn[drawn[:, ORDER] >= 0]
+        np.testing.assert_allclose(jittered[:, BRIGHTNESS].mean(), 1.0, atol=0.02)
+        np.testing.assert_allclose(jittered[:, HUE].std(), 0.2 / 12**0.5, atol=0.003)
+
+
+def test_boxes_are_distributed_as_torchvisions() -> None:
+    random, image = np.random.default_rng(0), torch.empty(3, 90, 140)
+    torch.manual_seed(0)
+    ours = np.array([random_box(90, 140, (0.05, 0.32), random) for _ in range(4000)])
+    theirs = np.array(
+        [RandomResizedCrop.get_params(image, [0.05, 0.32], [3 / 4, 4 / 3]) for _ in range(4000)]
+    )
+    spread = theirs.std(axis=0)
+    assert (np.abs(ours.mean(axis=0) - theirs.mean(axis=0)) < 0.08 * spread).all()
+    np.testing.assert_allclose(ours.std(axis=0), spread, rtol=0.06)
+
+
+def test_crops_are_uint8_squares_even_of_a_sliver() -> None:
+    sliver = torch.randint(0, 255, (3, 5, 300), dtype=torch.uint8)
+    crop = random_resized_crop(sliver, 32, (0.32, 1.0), np.random.default_rng(0))
+    assert crop.shape == (3, 32, 32)
+    assert crop.dtype == torch.uint8
+
+
+def test_half_the_crops_are_masked_with_targets_spread_over_the_range() -> None:
+    random = np.random.default_rng(0)
+    targets = masked_patch_targets(64, 256, 0.5, (0.1, 0.5), random)
+    masked = np.sort(targets[targets > 0])
+    assert len(masked) == 32
+    edges = 256 * np.linspace(0.1, 0.5, 33)
+    assert ((masked >= np.floor(edges[:-1])) & (masked <= edges[1:])).all()
+
+
+def test_block_masks_come_within_two_patches_of_their_target() -> None:
+    random = np.random.default_rng(0)
+    for target in (26, 51, 77, 102, 128):
+        counts = [block_mask((16, 16), target, random).sum() for _ in range(200)]
+        assert max(counts) <= target
+        assert np.mean(counts) > target - 2
+    assert block_mask((16, 16), 0, random).sum() == 0
