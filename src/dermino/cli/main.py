@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from dermino import __version__
-from dermino.cli import data, labels, pretrain
+from dermino.cli import data, evaluate, labels, pretrain
 from dermino.errors import UserError
 from dermino.progress import console
 
@@ -28,6 +28,8 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.add_typer(labels.app, name="labels")
 app.command(epilog=pretrain.EPILOG)(pretrain.pretrain)
+app.command()(evaluate.embed)
+app.command()(evaluate.evaluate)
 
 
 def _show_version(value: bool) -> None:

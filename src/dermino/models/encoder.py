@@ -29,7 +29,8 @@ class Encoder(nn.Module):
     architecture:
         timm's name of the model, part of the identity.
     seen:
-        What it was pretrained on: images and labelled images of each dataset. None = unknown.
+        What it was pretrained on: images and labelled images of each dataset. None = unknown,
+        empty = untrained.
     """
 
     def __init__(

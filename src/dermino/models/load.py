@@ -95,7 +95,8 @@ def _from_timm(alias: str, name: str, image_size: int | None, pretrained: bool) 
         mean=tuple(data["mean"]),
         std=tuple(data["std"]),
     )
-    return Encoder(alias, backbone, preprocess, architecture)
+    seen: dict[str, Any] | None = None if pretrained else {}
+    return Encoder(alias, backbone, preprocess, architecture, seen)
 
 
 def _from_path(alias: str, path: Path, image_size: int | None) -> Encoder:

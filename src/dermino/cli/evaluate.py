@@ -1,0 +1,124 @@
+"""``dermino embed`` and ``dermino evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_Data = Annotated[
+    list[Path],
+    typer.Option("--data", help="Manifest, Parquet or CSV; several may follow one another."),
+]
+_ImageSize = Annotated[
+    int | None,
+    typer.Option(min=1, help="Side of the input in pixels. Default: the encoder's own."),
+]
+_Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
+_Cache = Annotated[
+    Path | None,
+    typer.Option(help="Folder that keeps features. Default: DERMINO_CACHE or the user's cache."),
+]
+_BatchSize = Annotated[int, typer.Option(min=1, help="Images in a forward pass.")]
+_Workers = Annotated[
+    int | None,
+    typer.Option(min=0, help="Processes that decode images. Default: one a core."),
+]
+_ENCODER_HELP = (
+    "A run folder, an encoder file (.safetensors, .pth), timm:NAME, or random:NAME for untrained "
+    "weights. NAME=... in front chooses what results call it."
+)
+
+
+def embed(
+    encoder: Annotated[str, typer.Option(help=_ENCODER_HELP)],
+    data: _Data,
+    out: Annotated[Path, typer.Option(help="The Parquet file to write.")],
+    image_size: _ImageSize = None,
+    device: _Device = "auto",
+    cache: _Cache = None,
+    batch_size: _BatchSize = 64,
+    workers: _Workers = None,
+) -> None:
+    """Write one feature vector for each image, as Parquet.
+
+    Columns: image, dataset, split, and feature, a list of D float32. Read it with
+    pandas.read_parquet; numpy.stack(frame.feature) gives the (n, D) array. Features are kept in
+    the cache: an image whose content an encoder has met is not computed again.
+
+    Example: dermino embed --encoder runs/mine --data ham.parquet --out ham.features.parquet
+    """
+    from dermino.evaluate.embed import embed
+
+    embed(
+        encoder=encoder,
+        data=data,
+        out=out,
+        image_size=image_size,
+        device=device,
+        cache=cache,
+        batch_size=batch_size,
+        workers=workers,
+    )
+
+
+def evaluate(
+    encoder: Annotated[
+        list[str], typer.Option(help=f"{_ENCODER_HELP} Several may follow one another.")
+    ],
+    data: _Data,
+    out: Annotated[Path, typer.Option(help="The results folder to write or to continue.")],
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="Tasks wanted, named after their datasets. Default: all that can be."),
+    ] = None,
+    protocol: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="retrieval: cosine 5-nearest-neighbour vote. linear: linear probe on frozen "
+            "features, Adam, 50 epochs. Default: both."
+        ),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="Column to predict, such as malignant or skin_type. Default: the labels, of "
+            "images that have exactly one."
+        ),
+    ] = None,
+    image_size: _ImageSize = None,
+    replicates: Annotated[int, typer.Option(min=1, help="Bootstrap replicates.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of protocols and bootstrap.")] = 0,
+    device: _Device = "auto",
+    cache: _Cache = None,
+    batch_size: _BatchSize = 64,
+    workers: _Workers = None,
+) -> None:
+    """Measure encoders: retrieval and linear probe, with 95 % bootstrap intervals.
+
+    Every dataset of the manifests is a task; its split column says what is learnt from and what
+    is tested (make one with dermino data split). Writes results.csv, evaluation.json and the
+    predictions of every test image. Run it again to continue after an interruption or to add
+    encoders: what is there already is not done again.
+
+    Example: dermino evaluate --encoder runs/mine random:vit_small_patch14_dinov2
+    --data ham.parquet pad.parquet --out results
+    """
+    from dermino.evaluate.evaluate import evaluate
+
+    evaluate(
+        encoders=encoder,
+        data=data,
+        out=out,
+        tasks=task,
+        protocols=protocol,
+        target=target,
+        image_size=image_size,
+        replicates=replicates,
+        seed=seed,
+        device=device,
+        cache=cache,
+        batch_size=batch_size,
+        workers=workers,
+    )

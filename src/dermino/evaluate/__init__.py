@@ -1,0 +1,1 @@
+"""What an encoder is worth: features, tasks, protocols, metrics and their intervals."""

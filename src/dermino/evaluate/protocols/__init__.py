@@ -1,0 +1,1 @@
+"""One module a protocol; each registers itself with :data:`dermino.evaluate.protocol.PROTOCOLS`."""

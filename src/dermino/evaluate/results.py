@@ -1,0 +1,189 @@
+"""The RESULTS folder: one tidy table, per-image predictions, and what they were made from.
+
+Everything is written as soon as one protocol of one task and encoder is done, so an evaluation can
+be stopped and taken up again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dermino.errors import UserError
+from dermino.evaluate.protocol import Outcome
+from dermino.evaluate.task import Task
+from dermino.files import atomic_path, writable_folder, write_json
+
+COLUMNS = [
+    "encoder",
+    "task",
+    "protocol",
+    "subgroup",
+    "metric",
+    "value",
+    "ci_low",
+    "ci_high",
+    "n",
+    "seen_in_pretraining",
+    "run_id",
+    "note",
+]
+EVERYBODY = "all"
+_RECORDS = ("encoders", "tasks", "protocols", "exposures")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One encoder, task and protocol.
+
+    ``run_id`` is a hash of all that the result depends on: an equal one means an equal result.
+    """
+
+    encoder: str
+    task: str
+    protocol: str
+    run_id: str
+
+
+class ResultsFolder:
+    """Reads what an earlier evaluation left, and adds to it.
+
+    Parameters
+    ----------
+    folder:
+        Made when absent.
+
+    Raises
+    ------
+    UserError
+        If the folder cannot be written to or holds something else under our names.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = writable_folder(folder)
+        self.table = self._read_table()
+        self.description = self._read_description()
+
+    def has(self, cell: Cell) -> bool:
+        """Tell whether the results of a cell are there already."""
+        rows = self.table[self._is(cell)]
+        return bool(len(rows)) and set(rows["run_id"]) == {cell.run_id}
+
+    def rows(self, cells: Iterable[Cell]) -> pd.DataFrame:
+        """Return the rows of some cells, in the order of the cells."""
+        parts = [self.table[self._is(cell)] for cell in cells]
+        return pd.concat(parts, ignore_index=True)
+
+    def describe(
+        self, description: Mapping[str, Any], records: Mapping[str, Iterable[dict[str, Any]]]
+    ) -> None:
+        """Write ``evaluation.json``; records of encoders, tasks and protocols not named stay.
+
+        Rows of an encoder or task that is another one now, under the same name, are dropped, so
+        that the table never mixes two under one name.
+        """
+        kept = {}
+        for kind in _RECORDS:
+            by_name = {record["name"]: record for record in self.description.get(kind, [])}
+            by_name.update({record["name"]: record for record in records.get(kind, ())})
+            kept[kind] = list(by_name.values())
+        self._drop_others("encoder", "identity", kept["encoders"])
+        self._drop_others("task", "fingerprint", kept["tasks"])
+        self.description = {**description, **kept}
+        write_json(self.folder / "evaluation.json", self.description)
+
+    def add(
+        self, cell: Cell, task: Task, outcome: Outcome, scores: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Write the predictions and the rows of one cell, in place of earlier ones."""
+        self._write_predictions(cell, task, outcome)
+        shared = {"encoder": cell.encoder, "task": cell.task, "protocol": cell.protocol}
+        rows = [{**shared, "subgroup": EVERYBODY, "run_id": cell.run_id, **row} for row in scores]
+        added = pd.DataFrame(rows).reindex(columns=COLUMNS)
+        others = self.table[~self._is(cell)]
+        self.table = pd.concat([others, added], ignore_index=True) if len(others) else added
+        self._write_table()
+
+    def predictions_path(self, cell: Cell) -> Path:
+        """Return where the per-image predictions of a cell lie."""
+        return self.folder / "predictions" / cell.task / f"{cell.encoder}.{cell.protocol}.parquet"
+
+    def _is(self, cell: Cell) -> pd.Series:
+        table = self.table
+        return (
+            (table["encoder"] == cell.encoder)
+            & (table["task"] == cell.task)
+            & (table["protocol"] == cell.protocol)
+        )
+
+    def _drop_others(self, column: str, key: str, records: list[dict[str, Any]]) -> None:
+        before = {r["name"]: r.get(key) for r in self.description.get(f"{column}s", [])}
+        changed = [
+            record["name"]
+            for record in records
+            if record["name"] in before and before[record["name"]] != record.get(key)
+        ]
+        stale = self.table[column].isin(changed)
+        if stale.any():
+            self.table = self.table[~stale].reset_index(drop=True)
+            self._write_table()
+
+    def _write_predictions(self, cell: Cell, task: Task, outcome: Outcome) -> None:
+        predictions = outcome.predictions
+        names = pa.array(predictions.classes)
+        images = task.images
+        columns: dict[str, Any] = {
+            "image": pa.array([images[row] for row in task.rows("test")]),
+            "target": names.take(pa.array(predictions.targets)),
+            "predicted": names.take(pa.array(predictions.predicted)),
+        }
+        for number, name in enumerate(predictions.classes):
+            columns[f"score:{name}"] = pa.array(predictions.scores[:, number])
+        for name, values in outcome.columns.items():
+            columns[name] = pa.array(values)
+        path = self.predictions_path(cell)
+        table = pa.table(columns).replace_schema_metadata({"run_id": cell.run_id})
+        with atomic_path(path) as temporary:
+            pq.write_table(table, temporary, compression="zstd")
+
+    def _write_table(self) -> None:
+        with atomic_path(self.folder / "results.csv") as temporary:
+            self.table.to_csv(temporary, index=False, na_rep="nan")
+
+    def _read_table(self) -> pd.DataFrame:
+        path = self.folder / "results.csv"
+        if not path.is_file():
+            return pd.DataFrame(columns=COLUMNS)
+        texts = {name: str for name in COLUMNS if name not in {"value", "ci_low", "ci_high", "n"}}
+        try:
+            table = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=["nan"])
+        except ValueError as error:
+            raise self._foreign(path, str(error)) from error
+        if list(table.columns) != COLUMNS:
+            raise self._foreign(path, "it has other columns")
+        return table
+
+    def _read_description(self) -> dict[str, Any]:
+        path = self.folder / "evaluation.json"
+        if not path.is_file():
+            return {}
+        try:
+            description = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise self._foreign(path, str(error)) from error
+        if not isinstance(description, dict):
+            raise self._foreign(path, "it is no JSON object")
+        return description
+
+    def _foreign(self, path: Path, reason: str) -> UserError:
+        return UserError(
+            f"'{path}' was not written by dermino evaluate: {reason}.",
+            "Choose another --out, or remove the file.",
+        )
