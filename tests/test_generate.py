@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from scipy.ndimage import label
 from scipy.stats import chi2_contingency
 
 from dermino.data.generate import DIAGNOSES, Case, generate, population, render
@@ -119,6 +121,9 @@ def test_the_acne_grade_follows_the_count(cases: list[Case]) -> None:
     assert {case.acne_grade for case in graded} == set(bands)
     assert all(case.papules in bands[case.acne_grade] for case in graded)
     assert all(case.acne_grade is None for case in cases if case.diagnosis != "acne")
+    for case in graded[:25]:
+        _, mask = render(replace(case, size=224))
+        assert label(mask)[1] == case.papules
 
 
 def test_what_is_not_the_disease_does_not_tell_the_disease(cases: list[Case]) -> None:

@@ -8,7 +8,7 @@ from dermino.data.generate.canvas import Canvas
 from dermino.data.generate.case import Case
 
 # Size of a pustule's head in radii of its base; least distance between lesions, in field radii.
-_HEAD, _GAP = 0.5, 0.025
+_HEAD, _GAP = 0.5, 0.04
 
 
 def paint_acne(canvas: Canvas, case: Case, generator: np.random.Generator) -> np.ndarray:
@@ -16,9 +16,11 @@ def paint_acne(canvas: Canvas, case: Case, generator: np.random.Generator) -> np
 
     The order of the lesions is fixed, so a later visit adds to those seen before.
     """
-    centres, radii, kinds = scatter(case.papules, generator)
+    centres, radii = scatter(case.papules, generator)
     centres, radii = centres * canvas.radius, radii * canvas.radius
-    pustular = kinds < case.morphology.pustules
+    # Spread over the order of appearance, so that a pustule stays one when papules are added.
+    due = (np.arange(case.papules + 1) * case.morphology.pustules).astype(int)
+    pustular = np.diff(due) > 0
     flare = canvas.discs(centres, 1.35 * radii, blur=0.03 * canvas.radius)
     body = canvas.discs(centres, 0.85 * radii, blur=0.016 * canvas.radius)
     canvas.blood += np.float32(0.45 * case.morphology.blood) * flare
@@ -36,16 +38,14 @@ def paint_acne(canvas: Canvas, case: Case, generator: np.random.Generator) -> np
     return canvas.discs(centres, radii) > 0.5
 
 
-def scatter(
-    number: int, generator: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def scatter(number: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Place discs in the unit disc so that none touches another.
 
     Returns
     -------
-    Centres, shape (number, 2); radii, shape (number,); and a uniform draw for each.
+    Centres, shape (number, 2), and radii, shape (number,).
     """
-    tries = generator.random((6000, 4))
+    tries = generator.random((6000, 3))
     angle, distance = 2 * np.pi * tries[:, 0], 0.96 * np.sqrt(tries[:, 1])
     places = np.stack([distance * np.cos(angle), distance * np.sin(angle)], axis=1)
     sizes = 0.036 + 0.032 * tries[:, 2] ** 2
@@ -55,5 +55,5 @@ def scatter(
         if not (gaps < size + _GAP).any():
             chosen.append(attempt)
         if len(chosen) == number:
-            return places[chosen], sizes[chosen], tries[chosen, 3]
+            return places[chosen], sizes[chosen]
     raise ValueError(f"No room for {number} lesions.")

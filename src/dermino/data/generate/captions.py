@@ -15,7 +15,7 @@ _STRUCTURES = (
     ("branching_vessels", 0.0, "arborizing vessels"),
     ("streaks", 0.0, "peripheral streaks"),
     ("globules", 0.0, "brown globules"),
-    ("regression", 0.0, "white regression areas"),
+    ("regression", 0.3, "white regression areas"),
     ("milia", 0.0, "milia-like cysts"),
     ("openings", 0.0, "comedo-like openings"),
     ("fissures", 0.0, "fissures and ridges"),
@@ -23,7 +23,7 @@ _STRUCTURES = (
     ("lacunae", 0.0, "red lacunae"),
     ("ulcer", 0.0, "ulceration"),
     ("crust", 0.0, "yellow crust"),
-    ("scale", 0.0, "white scale"),
+    ("scale", 0.2, "white scale"),
     ("dotted_vessels", 0.0, "dotted vessels"),
     ("edema", 0.0, "a pale edematous centre"),
     ("ring", 0.3, "central clearing"),
@@ -62,14 +62,15 @@ def write_caption(case: Case, *, name_diagnosis: bool = True) -> str:
 def _finding(case: Case) -> str:
     form = case.morphology
     if case.papules:
-        several = "papules and pustules" if form.pustules else "papules"
+        several = "papules and pustules" if case.pustules else "papules"
         return f"{case.papules} inflammatory {several if case.papules > 1 else 'papule'}"
     adjectives = [_shape(form), _colour(form)]
     noun = "patches" if round(form.patches) else "lesion" if case.diameter < 15 else "patch"
     size = f"{case.diameter:.0f} mm"
+    number = "several" if round(form.patches) > 1 else "two"
     described = ", ".join(word for word in adjectives if word)
     lead = (
-        f"several {described} {noun} over {size}"
+        f"{number} {described} {noun} over {size}"
         if noun == "patches"
         else f"{_article(size)} {size} {described} {noun}"
     )

@@ -142,6 +142,11 @@ class Case:
         return f"{self.patient_id}-L{self.lesion}"
 
     @property
+    def pustules(self) -> int:
+        """How many of the papules carry pus."""
+        return int(self.papules * self.morphology.pustules)
+
+    @property
     def acne_grade(self) -> int | None:
         """Hayashi grade from the count: 0 mild (to 5), 1 moderate (to 20), 2 severe (to 50), 3.
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
 from functools import partial
 from itertools import islice
 from multiprocessing import get_context
@@ -91,21 +91,30 @@ def generate(
         writable_folder(out / folder)
     target = out / "manifest.parquet"
     target.unlink(missing_ok=True)
-    rows = []
-    pool = (
-        ProcessPoolExecutor(min(workers, n), mp_context=get_context("spawn"))
-        if workers > 1 and n > _CHUNK
-        else None
-    )
-    with pool or nullcontext():
-        cases = list(enumerate(islice(population(seed, size), n)))
-        write = partial(_write, out, labelled)
-        drawn = pool.map(write, cases, chunksize=_CHUNK) if pool else map(write, cases)
-        rows = list(track(drawn, "Drawing skin images", total=n))
+    cases = list(enumerate(islice(population(seed, size), n)))
+    drawn = _draw(partial(_write, out, labelled), cases, workers)
+    rows = list(track(drawn, "Drawing skin images", total=n))
     frame = pd.DataFrame(rows).astype({"acne_grade": "Int8", "lesion_count": "Int16"})
     manifest = Manifest.from_frame(frame, out, [INFO])
     manifest.write(target)
     return manifest
+
+
+def _draw(
+    write: Callable[[tuple[int, Case]], dict[str, object]],
+    cases: list[tuple[int, Case]],
+    workers: int,
+) -> Iterator[dict[str, object]]:
+    """Apply ``write`` to all cases, in order; stopping early cancels what has not begun."""
+    if workers == 1 or len(cases) <= _CHUNK:
+        yield from map(write, cases)
+        return
+    pool = ProcessPoolExecutor(min(workers, len(cases)), mp_context=get_context("spawn"))
+    try:
+        share = max(1, len(cases) // (4 * workers))
+        yield from pool.map(write, cases, chunksize=min(_CHUNK, share))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _write(out: Path, labelled: float, numbered: tuple[int, Case]) -> dict[str, object]:

@@ -14,10 +14,10 @@ from functools import lru_cache
 import numpy as np
 
 # Colour of skin without pigment, and density of each pigment in (red, green, blue).
-TISSUE = np.array([0.985, 0.895, 0.850], np.float32)
+TISSUE = np.array([0.975, 0.895, 0.830], np.float32)
 ABSORPTION = np.array(
     [
-        [0.66, 0.885, 0.99],  # epidermal melanin: brown
+        [0.70, 0.885, 1.03],  # epidermal melanin: brown
         [1.00, 0.68, 0.42],  # melanin in the dermis: blue, because blue light returns earlier
         [0.22, 0.96, 0.84],  # haemoglobin: red
         [0.05, 0.20, 0.75],  # keratin, serum: yellow
@@ -25,7 +25,7 @@ ABSORPTION = np.array(
     np.float32,
 )
 SCATTER = np.array([0.975, 0.945, 0.915], np.float32)
-RESTING_BLOOD = 0.10
+RESTING_BLOOD = 0.085
 
 # Individual typology angle in degrees (Chardon 1991, Del Bino 2013), by Fitzpatrick type.
 ITA_RANGES = {

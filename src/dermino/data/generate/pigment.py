@@ -53,10 +53,11 @@ def paint_streaks(
     angle = np.arctan2(outline.v, outline.u)
     number = int(generator.integers(28, 46))
     waves = np.sin(np.float32(number) * angle + 3 * np.sin(3 * angle + generator.uniform(0, 6)))
+    waves += np.float32(0.5) * canvas.noise("clouds", 0.25 * canvas.radius, generator)
     part = smoothstep(-0.2, 0.7, np.cos(angle - np.float32(generator.uniform(0, 2 * np.pi))))
     rim = smoothstep(-0.16, -0.02, outline.depth) * (1 - outline.inner(0.08, 0.28))
     rays = smoothstep(0.1, 0.8, waves) * rim * part
-    canvas.melanin += np.float32(0.9 * case.morphology.streaks) * rays
+    canvas.melanin += np.float32(0.75 * case.morphology.streaks) * rays
 
 
 def paint_veil(
@@ -115,4 +116,4 @@ def paint_depigmentation(
     canvas.melanin += np.float32(0.10) * rim
     canvas.melanin *= 1 - lost
     canvas.blood *= 1 - np.float32(0.15) * lost
-    canvas.white += np.float32(0.15) * lost
+    canvas.white += np.float32(0.09) * lost

@@ -18,6 +18,8 @@ _PREFERRED_AGE = 3.0
 _HAIR_COLOURS = ((38, 26, 22), (62, 42, 32), (98, 70, 48), (150, 118, 82), (176, 172, 168))
 _ACNE_COUNTS = ((1, 5), (6, 20), (21, 50), (51, 64))
 _MOST_PAPULES = 70
+# Widest lesion in mm that is looked at through a dermatoscope.
+_DERMATOSCOPE = 18.0
 # Largest share of the view that a lesion of any outline can fill without being cut off.
 _LARGEST = 0.76
 
@@ -64,7 +66,10 @@ def _visits(
     diagnosis = _draw_diagnosis(person["age"], generator)
     morphology = diagnosis.draw(generator)
     dermoscopic = generator.random() < 0.5
-    diameter = math.exp(generator.uniform(*np.log(diagnosis.diameter)))
+    smallest, largest = diagnosis.diameter
+    if dermoscopic:
+        smallest, largest = min(smallest, 0.5 * _DERMATOSCOPE), min(largest, _DERMATOSCOPE)
+    diameter = math.exp(generator.uniform(math.log(smallest), math.log(largest)))
     growth = generator.uniform(*diagnosis.growth)
     visits = 1 + int(generator.choice(4, p=[0.55, 0.22, 0.14, 0.09]))
     gaps = generator.uniform(0.2, 0.8, visits)
@@ -124,7 +129,7 @@ def _draw_photograph(case: Case, hairiness: float, hair_colour: tuple[int, int, 
     dermoscopic = case.modality == "dermoscopic"
     room = max(0.0, 0.5 - 0.64 * case.diameter / case.field_of_view)
     shift = generator.uniform(-room, room, 2) * 0.8
-    warmth, pinkness = generator.normal(0, [0.06, 0.04])
+    warmth, pinkness = generator.normal([0.0, 0.012], [0.055, 0.03])
     uneven = 0.12 if dermoscopic else 0.40
     vignette, bubbles, ruler, pen, curved = generator.random(5)
     return Photograph(

@@ -15,7 +15,7 @@ def paint_elevation(
     """A dome or a plateau, with a bumpy top."""
     bumps = canvas.noise("clouds", 0.5 * canvas.radius, generator)
     dome = 1 - np.float32(0.5) * (outline.u * outline.u + outline.v * outline.v)
-    dome *= outline.inner(-0.04, 0.35) * (1 + np.float32(0.04) * bumps)
+    dome *= outline.inner(-0.08, 0.5) * (1 + np.float32(0.04) * bumps)
     canvas.height += np.float32(0.40 * case.morphology.elevation) * dome
 
 
@@ -27,7 +27,7 @@ def paint_fissures(
     clefts = canvas.noise("network", generator.uniform(0.2, 0.34) * canvas.radius, generator, 1.5)
     clefts = smoothstep(0.35, 0.95, clefts) * outline.inner(0.0, 0.15)
     canvas.melanin += np.float32(0.55 * strength) * clefts
-    canvas.height -= np.float32(0.10 * strength) * clefts
+    canvas.height -= np.float32(0.035 * strength) * clefts
 
 
 def paint_milia(
