@@ -80,15 +80,20 @@ class FileIndex:
         return self.root / found[0]
 
     def named(self, name: str) -> list[str]:
-        """Return the pictures called ``name``, with or without folders and suffix, any case.
+        """Return the pictures called ``name``, with or without suffix, at any depth, any case.
 
         A path that exists as it is written comes alone; otherwise those whose name and suffix
-        fit, otherwise those whose name fits without the suffix.
+        fit, otherwise those whose name fits without the suffix. Folders in ``name`` must fit too:
+        ``nevus/1.jpg`` is never ``melanoma/1.jpg``.
         """
         name = name.replace("\\", "/").lstrip("/")
         if name in self._known:
             return [name]
-        return self._by_name.get(_name(name)) or self._by_name.get(_stem(name)) or []
+        folder = PurePosixPath(name).parent.as_posix().lower()
+        found = self._by_name.get(_name(name)) or self._by_name.get(_stem(name)) or []
+        if folder == ".":
+            return found
+        return [file for file in found if f"/{_folder(file)}".endswith(f"/{folder}")]
 
     @cached_property
     def _known(self) -> frozenset[str]:
@@ -105,6 +110,10 @@ class FileIndex:
 
 def _name(file: str) -> str:
     return PurePosixPath(file).name.lower()
+
+
+def _folder(file: str) -> str:
+    return PurePosixPath(file).parent.as_posix().lower()
 
 
 def _stem(file: str) -> str:

@@ -79,7 +79,7 @@ def _join_labels(names: list[str]) -> str:
     return SEPARATOR.join(names)
 
 
-def split_labels(text: str | None) -> list[str]:
+def split_labels(text: str | None, separator: str = SEPARATOR) -> list[str]:
     """Split ``a;b`` or a JSON list of names; empty text gives no label."""
     if not text or not text.strip():
         return []
@@ -88,7 +88,7 @@ def split_labels(text: str | None) -> list[str]:
             return [str(name) for name in json.loads(text)]
         except json.JSONDecodeError:
             pass
-    return [name.strip() for name in text.split(SEPARATOR) if name.strip()]
+    return [name.strip() for name in text.split(separator) if name.strip()]
 
 
 def parse_column(values: pd.Series, kind: pa.DataType, name: str, path: Path) -> list[object]:

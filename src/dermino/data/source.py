@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+import pandas as pd
+
+from dermino.data.file_index import FileIndex
 from dermino.data.findings import Finding
 from dermino.data.manifest import Manifest, SourceInfo
+from dermino.errors import UserError, nearest
 from dermino.registry import Registry
 
 
@@ -39,8 +45,11 @@ class Source(Protocol):
     layout: ClassVar[str]
     expected_images: ClassVar[int | None]
 
-    def read(self, path: Path, **options: Any) -> Imported:
-        """Read the folder or file at ``path``; a UserError says what is missing from it."""
+    def read(self, path: Path, *args: Any, **kwargs: Any) -> Imported:
+        """Read the folder or file at ``path``; a UserError says what is missing from it.
+
+        Each source adds the options it needs, by name.
+        """
         ...
 
 
@@ -58,5 +67,95 @@ def import_source(source: str, path: str | Path, **options: Any) -> Imported:
         The folder or file as the publisher ships it.
     options:
         What the source's ``read`` accepts besides the path.
+
+    Raises
+    ------
+    UserError
+        For an unknown source or option, or when no image is found.
     """
-    return SOURCES.get(source)().read(Path(path), **options)
+    read = SOURCES.get(source)().read
+    parameters = list(inspect.signature(read).parameters.values())[1:]
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        known = [parameter.name for parameter in parameters]
+        for name in options:
+            if name not in known:
+                raise _unknown_option(source, name, known)
+    return read(Path(path), **options)
+
+
+def describe_options(source: str) -> str:
+    """Return what a source's class and its ``read`` say of themselves, options included."""
+    chosen = SOURCES.get(source)
+    return f"{inspect.getdoc(chosen)}\n\n{inspect.getdoc(chosen.read)}"
+
+
+def _unknown_option(source: str, name: str, known: list[str]) -> UserError:
+    guess = nearest(name, known)
+    hint = f"Did you mean '{guess}'? " if guess else ""
+    options = ", ".join(known) or "none"
+    return UserError(f"The source '{source}' has no option '{name}'.", f"{hint}It has: {options}.")
+
+
+def assemble(
+    frame: pd.DataFrame,
+    index: FileIndex,
+    info: SourceInfo,
+    *,
+    findings: Sequence[Finding] = (),
+    expected_images: int | None = None,
+    keep_missing: bool = False,
+) -> Imported:
+    """Turn a publisher's table into a manifest: find each row's picture and report the rest.
+
+    Parameters
+    ----------
+    frame:
+        One row per image with the manifest's columns (``dataset`` is filled in); ``image`` holds
+        the publisher's file name or id, with or without folder and suffix.
+    index:
+        The files.
+    info:
+        What is known of the dataset.
+    findings:
+        What was found before.
+    expected_images:
+        The published count.
+    keep_missing:
+        Keep the rows without a picture, for work on labels alone.
+
+    Raises
+    ------
+    UserError
+        If no row is left.
+    """
+    reported = list(findings)
+    for row in frame.index[frame["image"].isna()]:
+        reported.append(Finding("error", "row names no image", row=int(row)))
+    frame = frame[frame["image"].notna()]
+    found = [index.named(str(name)) for name in frame["image"]]
+    for name, files in zip(frame["image"], found, strict=True):
+        if not files:
+            remedy = "Add the file below the folder, or go on without it."
+            reported.append(Finding("warning", "image is missing", path=str(name), remedy=remedy))
+        elif len(files) > 1:
+            others = ", ".join(files[1:])
+            reported.append(Finding("warning", "several files of one name", others, files[0]))
+    images = pd.Series([files[0] if files else "" for files in found], frame.index, dtype=object)
+    present = frame.assign(dataset=info.name)
+    present["image"] = images.where(images != "", frame["image"] if keep_missing else None)
+    present = present[present["image"].notna()]
+    if present.empty:
+        hint = (
+            f"Unpack {index.archives[0]} first."
+            if index.archives
+            else ("Check the folder. To work on the labels alone, import with keep_missing=true.")
+        )
+        raise UserError(
+            f"None of the {len(frame):,} images of {info.title or info.name} "
+            f"lies in '{index.root}' or below it.",
+            hint,
+        )
+    if expected_images is not None and len(present) != expected_images:
+        counts = f"{len(present):,} here, {expected_images:,} published"
+        reported.append(Finding("note", "number of images differs", counts))
+    return Imported(Manifest.from_frame(present, index.root, [info]), reported)
