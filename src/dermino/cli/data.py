@@ -229,11 +229,16 @@ def _print_findings(findings: Sequence[Finding], path: Path) -> None:
     for finding in findings:
         kinds.setdefault((finding.severity, finding.problem), []).append(finding)
     rows = [
-        (severity, problem, f"{len(found):,}", found[0].detail or found[0].path, found[0].remedy)
+        (severity, problem, f"{len(found):,}", _example(found[0]), found[0].remedy)
         for (severity, problem), found in sorted(kinds.items())
     ]
     _print_table(["", "what", "times", "for example", "what to do"], rows)
     typer.echo(f"All findings: {path}")
+
+
+def _example(finding: Finding) -> str:
+    text = finding.detail or finding.path
+    return text if len(text) <= 80 else f"{text[:79]}…"
 
 
 def _print_table(columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:

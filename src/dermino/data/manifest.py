@@ -263,6 +263,8 @@ def _to_arrow(values: pd.Series, kind: pa.DataType | None, name: str) -> pa.Arra
         array = pa.array(values, type=kind, from_pandas=True)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise UserError(f"Column '{name}' cannot be read as {kind}: {error}.") from error
+    if pa.types.is_large_string(array.type):
+        array = array.cast(pa.string())  # Or a table could not be joined with one read from disk.
     return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
 

@@ -41,7 +41,7 @@ def read_csv(path: Path, root: str | Path | None = None) -> Manifest:
     for name, column in COLUMNS.items():
         if name in frame.columns and name != "labels" and not pa.types.is_string(column.type):
             parsed = parse_column(frame[name], column.type, name, path)
-            frame[name] = pd.Series(parsed, dtype=object)
+            frame[name] = pd.Series(parsed, frame.index, dtype=object)
     if "split" in frame.columns:
         frame["split"] = frame["split"].fillna("")
     described_root, sources = parse_description(_read_json(_sidecar(path)), path.parent)

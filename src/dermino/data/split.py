@@ -10,6 +10,7 @@ import numpy as np
 from dermino.data.manifest import Manifest
 from dermino.data.schema import SPLITS
 from dermino.errors import UserError, nearest, unknown
+from dermino.progress import track
 
 HALVES: Mapping[str, float] = {"train": 0.5, "test": 0.5}
 _GROUPS = ("patient_id", "lesion_id")
@@ -65,7 +66,7 @@ def split(
     wanted = counts[:, None] * shares
     placed = np.zeros_like(wanted)
     part = np.empty(len(manifest), dtype=np.int64)
-    for index in order:
+    for index in track(order.tolist(), "Dividing groups"):
         rows = members[index]
         classes, added = np.unique(strata[rows], return_counts=True)
         # How far each class of the group is below its share, relative to the size of the class;

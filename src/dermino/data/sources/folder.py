@@ -24,6 +24,7 @@ _SPLITS = {
     "test": "test",
     "testing": "test",
 }
+_MASK_ENDINGS = ("_segmentation", "_mask")
 
 
 @SOURCES.register("folder")
@@ -32,7 +33,8 @@ class Folder:
 
     Folders called train, val or test (and their longer forms) give the split. Below them, or
     below the folder that all pictures share, sub-folders are classes when there are at least two
-    and no picture lies beside them.
+    and no picture lies beside them. A picture called ``x_mask`` or ``x_segmentation`` is the mask
+    of picture ``x``.
     """
 
     info: ClassVar[SourceInfo] = SourceInfo(name="folder", title="Your own folder")
@@ -60,7 +62,10 @@ class Folder:
             hint = f"Unpack {index.archives[0]} first." if index.archives else "Check the path."
             raise UserError(f"There is no picture in '{path}' or below it.", hint)
         name = name or path.resolve().name
-        places = [list(PurePosixPath(file).parent.parts) for file in index.images]
+        masks = _masks(index)
+        taken = frozenset(masks.values())
+        images = [file for file in index.images if file not in taken]
+        places = [list(PurePosixPath(file).parent.parts) for file in images]
         places = _without_shared(places)
         splits = [_SPLITS.get(place[0].lower(), "") if place else "" for place in places]
         if all(splits):
@@ -86,14 +91,32 @@ class Folder:
             findings.append(Finding("note", problem, ", ".join(names), str(path), remedy=remedy))
         frame = pd.DataFrame(
             {
-                "image": index.images,
+                "image": images,
                 "split": splits,
                 "labels": [place[:1] if labelled else [] for place in places],
             }
         )
+        if masks:
+            frame["mask"] = [masks.get(image) for image in images]
+            problem = "pictures were taken for masks of others"
+            example = next(iter(masks.values()))
+            findings.append(Finding("note", problem, f"{len(masks):,}, such as {example}"))
         vocabulary = tuple(names) if labelled else ()
         info = SourceInfo(name, title=name, vocabulary=vocabulary)
         return assemble(frame, index, info, findings=findings)
+
+
+def _masks(index: FileIndex) -> dict[str, str]:
+    """The mask of each picture ``x`` that has an ``x_mask`` or ``x_segmentation`` beside it."""
+    masks = {}
+    for file in index.images:
+        stem = PurePosixPath(file).stem
+        for ending in _MASK_ENDINGS:
+            if stem.lower().endswith(ending):
+                owners = index.named(stem[: -len(ending)])
+                if len(owners) == 1:
+                    masks[owners[0]] = file
+    return masks
 
 
 def _without_shared(places: list[list[str]]) -> list[list[str]]:
