@@ -21,7 +21,7 @@ from dermino.data.manifest import Manifest, SourceInfo
 from dermino.errors import UserError
 from dermino.evaluate.embed import embed
 from dermino.evaluate.evaluate import evaluate
-from dermino.evaluate.leakage import run_folder, seen_in_pretraining
+from dermino.evaluate.leakage import SeenImages, run_folder, seen_in_pretraining
 from dermino.evaluate.protocol import PROTOCOLS, Outcome, Trial
 from dermino.evaluate.protocols.linear import LinearProbe
 from dermino.evaluate.protocols.retrieval import Retrieval
@@ -332,7 +332,7 @@ def test_seen_in_pretraining_compares_images(manifest: Path, tmp_path: Path) -> 
         columns = zip(*rows, strict=True)
         names = ["dataset", "image", "labelled"]
         pq.write_table(pa.table(dict(zip(names, columns, strict=True))), folder / "seen.parquet")
-        found = seen_in_pretraining(task, folder, None)
+        found = seen_in_pretraining(task, SeenImages.read(folder), None)
         return found.kind, found.test_images, found.train_images
 
     assert exposure(("skin", "x/skin_burn_0.jpg", True)) == ("none", 0, 1)
@@ -357,8 +357,7 @@ def test_isic_ids_are_compared_across_datasets(tmp_path: Path) -> None:
     seen = pa.table(
         {"dataset": ["ham10000"], "image": ["p/ISIC_0000002_segm.png"], "labelled": [False]}
     )
-    pq.write_table(seen, tmp_path / "seen.parquet")
-    assert seen_in_pretraining(task, tmp_path, None).kind == "images"
+    assert seen_in_pretraining(task, SeenImages(seen), None).kind == "images"
 
 
 def test_embed_writes_a_table_of_features(manifest: Path, tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def evaluate(
     ] = None,
     image_size: _ImageSize = None,
     replicates: Annotated[int, typer.Option(min=1, help="Bootstrap replicates.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Seed of protocols and bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of protocols and bootstrap.")] = 0,
     device: _Device = "auto",
     cache: _Cache = None,
     batch_size: _BatchSize = 64,

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from dermino.errors import UserError
-from dermino.evaluate.leakage import run_folder
-from dermino.evaluate.task import file_name
+from dermino.evaluate.leakage import Exposure, SeenImages, run_folder, seen_in_pretraining
+from dermino.evaluate.task import Task, file_name
 from dermino.models.encoder import Encoder
 from dermino.models.load import load_encoder
 
@@ -28,6 +29,14 @@ class Candidate:
     def name(self) -> str:
         """How results call it; usable as a file name."""
         return self.encoder.name
+
+    @cached_property
+    def _seen_images(self) -> SeenImages | None:
+        return SeenImages.read(self.run)
+
+    def exposure(self, task: Task) -> Exposure:
+        """Tell what the encoder saw of a task in pretraining."""
+        return seen_in_pretraining(task, self._seen_images, self.encoder.seen)
 
     def describe(self) -> dict[str, Any]:
         """Return what ``evaluation.json`` says of the encoder."""

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from dermino.data.manifest import read_manifests
@@ -21,7 +22,7 @@ from dermino.evaluate.bootstrap import Bootstrap
 from dermino.evaluate.candidate import Candidate, load_candidates
 from dermino.evaluate.feature_cache import FeatureCache
 from dermino.evaluate.features import check_files, extract_many, resolve_device
-from dermino.evaluate.leakage import Exposure, seen_in_pretraining
+from dermino.evaluate.leakage import Exposure
 from dermino.evaluate.protocol import PROTOCOLS, EvaluationProtocol, Trial
 from dermino.evaluate.results import Cell, ResultsFolder
 from dermino.evaluate.scoring import score
@@ -93,6 +94,8 @@ def evaluate(
     """
     if replicates < 1:
         raise UserError(f"--replicates must be at least 1, not {replicates}.")
+    if seed < 0:
+        raise UserError(f"--seed must not be negative, but it is {seed}.")
     folder = ResultsFolder(out)
     feature_cache = FeatureCache(cache)
     where = resolve_device(device)
@@ -119,6 +122,7 @@ def evaluate(
             feature_cache,
             batch_size,
             workers,
+            part.digests,
         )
         by_name = {c.name: values for c, values in zip(needed, features, strict=True)}
         for cell in todo:
@@ -139,6 +143,7 @@ class _Plan:
     """One task and all that is to be asked of it."""
 
     task: Task
+    digests: np.ndarray
     fingerprint: str
     bootstrap: Bootstrap
     exposures: Mapping[str, Exposure]
@@ -171,11 +176,8 @@ class _Plan:
             for candidate in candidates
             for name, protocol in protocols.items()
         ]
-        exposures = {
-            candidate.name: seen_in_pretraining(task, candidate.run, candidate.encoder.seen)
-            for candidate in candidates
-        }
-        return cls(task, fingerprint, bootstrap, exposures, cells)
+        exposures = {candidate.name: candidate.exposure(task) for candidate in candidates}
+        return cls(task, digests, fingerprint, bootstrap, exposures, cells)
 
 
 def _hash(*values: Any) -> str:

@@ -81,6 +81,7 @@ def extract_many(
     cache: FeatureCache,
     batch_size: int = 64,
     workers: int | None = None,
+    digests: np.ndarray | None = None,
 ) -> list[np.ndarray]:
     """Return each encoder's features of the same images.
 
@@ -99,6 +100,8 @@ def extract_many(
         Images in one forward pass.
     workers:
         Processes that decode. None: as many as there are cores, none for a handful of images.
+    digests:
+        Content digests of the files, shape (n, 16), uint8, where the caller has them already.
 
     Returns
     -------
@@ -111,7 +114,8 @@ def extract_many(
         If images cannot be read (after all others have been computed), or if an encoder gives
         values that are not finite.
     """
-    digests = cache.digests(paths)
+    if digests is None:
+        digests = cache.digests(paths)
     _, first = np.unique(digests, axis=0, return_index=True)
     wanted = {}
     for encoder in encoders:
@@ -147,7 +151,7 @@ def _compute(
     start = time.monotonic()
     with ExitStack() as stack, torch.inference_mode():
         writers = {identity: stack.enter_context(cache.writer(identity)) for identity in unique}
-        for batch, errors in track(loader, f"Features of {names}"):
+        for batch, errors in track(loader, f"Features of {names}, batches of {batch_size}"):
             unreadable += errors
             for identity, encoder in unique.items():
                 if needs[identity] not in batch:

@@ -59,7 +59,46 @@ def run_folder(spec: str) -> Path | None:
     return path.absolute() if (path / FILE_NAME).is_file() else None
 
 
-def seen_in_pretraining(task: Task, run: Path | None, seen: dict[str, Any] | None) -> Exposure:
+class SeenImages:
+    """The images of a pretraining run, to look others up in.
+
+    Parameters
+    ----------
+    table:
+        Columns ``dataset``, ``image`` (a path) and ``labelled`` (bool).
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        self._labelled: dict[str, bool] = {}
+        columns = (table[name].to_pylist() for name in _COLUMNS)
+        for dataset, image, labelled in zip(*columns, strict=True):
+            key = _key(dataset, image)
+            self._labelled[key] = self._labelled.get(key, False) or bool(labelled)
+
+    @classmethod
+    def read(cls, run: Path | None) -> SeenImages | None:
+        """Read the list in a run folder; None where there is none."""
+        path = run / SEEN_FILE if run else None
+        if path is None or not path.is_file():
+            return None
+        try:
+            return cls(pq.read_table(path, columns=_COLUMNS))
+        except (pa.ArrowInvalid, OSError, KeyError) as error:
+            raise UserError(
+                f"'{path}' is not a list of seen images: {error}.",
+                "It is written by dermino pretrain; remove it to evaluate without it.",
+            ) from error
+
+    def count(self, dataset: str, images: Iterable[str]) -> tuple[int, int]:
+        """Return how many of a dataset's images were seen, and how many of them with a label."""
+        keys = (_key(dataset, image) for image in images)
+        found = [self._labelled[key] for key in keys if key in self._labelled]
+        return len(found), sum(found)
+
+
+def seen_in_pretraining(
+    task: Task, seen_images: SeenImages | None, seen: dict[str, Any] | None
+) -> Exposure:
     """Compare a task with what an encoder was pretrained on.
 
     Images are the same when dataset and base name without extension are, or when they carry the
@@ -69,45 +108,25 @@ def seen_in_pretraining(task: Task, run: Path | None, seen: dict[str, Any] | Non
     ----------
     task:
         The task.
-    run:
-        The encoder's pretraining run, whose ``seen.parquet`` lists every image.
+    seen_images:
+        Every image of the encoder's pretraining, where they are known.
     seen:
-        Counts by dataset from the encoder's file; without a run they can only tell that a dataset
-        was not seen at all. None: nothing is known.
+        Else counts by dataset from the encoder's file; they can only tell that a dataset was not
+        seen at all. None: nothing is known.
     """
-    if run is None or not (run / SEEN_FILE).is_file():
+    if seen_images is None:
         never = seen is not None and task.dataset not in seen
         return Exposure("none", 0, 0, 0, 0) if never else Exposure("unknown")
-    table = _read(run / SEEN_FILE)
-    met: dict[str, bool] = {}
-    columns = (table[name].to_pylist() for name in _COLUMNS)
-    for dataset, image, labelled in zip(*columns, strict=True):
-        key = _key(dataset, image)
-        met[key] = met.get(key, False) or bool(labelled)
     images = task.images
-    test = _overlap(task.dataset, (images[row] for row in task.rows("test")), met)
-    train = _overlap(task.dataset, (images[row] for row in task.rows("train")), met)
+    test, train = (
+        seen_images.count(task.dataset, (images[row] for row in task.rows(split)))
+        for split in ("test", "train")
+    )
     kind: Kind = "images+labels" if test[1] else "images" if test[0] else "none"
     return Exposure(kind, *test, *train)
-
-
-def _read(path: Path) -> pa.Table:
-    try:
-        return pq.read_table(path, columns=_COLUMNS)
-    except (pa.ArrowInvalid, OSError, KeyError) as error:
-        raise UserError(
-            f"'{path}' is not a list of seen images: {error}.",
-            "It is written by dermino pretrain; remove it to evaluate without it.",
-        ) from error
 
 
 def _key(dataset: str, image: str) -> str:
     name = PurePosixPath(image).stem
     isic = _ISIC_ID.search(name)
     return isic.group() if isic else f"{dataset}/{name}"
-
-
-def _overlap(dataset: str, images: Iterable[str], met: dict[str, bool]) -> tuple[int, int]:
-    """Count how many images were met, and how many of them with a label."""
-    found = [met[key] for key in (_key(dataset, image) for image in images) if key in met]
-    return len(found), sum(found)

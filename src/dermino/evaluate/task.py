@@ -160,6 +160,10 @@ def derive_tasks(
     impossible: dict[str, UserError] = {}
     for dataset in manifest.sources:
         name = task_name(dataset, target)
+        if name in tasks or name in impossible:
+            raise UserError(
+                f"Two datasets give the task name '{name}'.", "Rename one in its manifest."
+            )
         rows = np.asarray(pc.equal(manifest.table["dataset"], dataset))
         try:
             tasks[name] = _derive(name, manifest.select(rows), target)
