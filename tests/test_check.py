@@ -136,6 +136,10 @@ def test_pictures_become_upright_rgb(tmp_path: Path) -> None:
     grey = read(picture.convert("L"), "grey.png")
     assert grey[0].equal(grey[2])
     assert read(picture, "a.gif", save_all=True, append_images=[picture]).shape == (3, 40, 60)
+    phone = read(picture, "phone.mpo", save_all=True, append_images=[picture])
+    assert phone.equal(read(picture, "phone.jpg"))
+    with pytest.raises(UnreadableImage, match="known format"):
+        read(picture, "postscript.eps")
     with pytest.raises(UnreadableImage, match="no known range"):
         read(Image.fromarray(np.ones((4, 4), np.float32)), "float.tiff")
 

@@ -113,7 +113,8 @@ def test_csv_with_named_columns_masks_and_class_names(tmp_path: Path) -> None:
     picture(tmp_path / "masks" / "x.png")
     table = text(
         tmp_path / "t.tsv",
-        "image\tphoto\ty\tseg\n1\tx.jpg\t1\tmasks/x.png\n2\tx.jpg\t0\tgone.png\n",
+        "image\tphoto\ty\tseg\tdataset\n"
+        "1\tx.jpg\t1\tmasks/x.png\tward\n2\tx.jpg\t0\tgone.png\tward\n",
     )
     names = text(tmp_path / "names.json", json.dumps(["benign", "malignant"]))
     imported = import_source(
@@ -123,6 +124,7 @@ def test_csv_with_named_columns_masks_and_class_names(tmp_path: Path) -> None:
     assert imported.manifest.column("mask") == ["masks/x.png", None]
     assert imported.manifest.sources["t"].vocabulary == ("benign", "malignant")
     assert imported.manifest.column("image_as_given") == ["1", "2"]
+    assert imported.manifest.column("dataset_as_given") == ["ward", "ward"]
     assert problems(imported)["mask is missing"] == 1
 
 

@@ -20,6 +20,8 @@ except ImportError:  # torchvision announces the removal of its decoders; Pillow
 
 MAX_PIXELS = 150_000_000
 JPEG_FORMATS = frozenset({"JPEG", "MPO"})
+# Pillow knows more, among them PostScript, which it would hand to another program.
+_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
 
 # MAX_PIXELS takes the place of Pillow's own warning.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -102,7 +104,7 @@ def open_image(data: bytes, path: str | Path) -> Image.Image:
         If it is no picture or larger than ``MAX_PIXELS``. ``path`` is for the message.
     """
     try:
-        image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except UnidentifiedImageError:
         raise UnreadableImage(path, "it is not a picture in a known format") from None
     except Image.DecompressionBombError as error:

@@ -14,7 +14,6 @@ from dermino.data.file_index import FileIndex
 from dermino.data.findings import Finding
 from dermino.data.manifest import SourceInfo
 from dermino.data.manifest_csv import SEPARATOR, split_labels
-from dermino.data.schema import COLUMNS
 from dermino.data.source import SOURCES, Imported, assemble
 from dermino.data.text_table import read_text_table
 from dermino.errors import UserError, unknown
@@ -57,6 +56,7 @@ _RECOGNISED: dict[str, tuple[str, tuple[str, ...]]] = {
     "time": ("time_column", ()),
     "event": ("event_column", ()),
 }
+_TYPED = [name for name in _RECOGNISED if name not in {"image", "labels", "mask"}]
 
 
 @SOURCES.register("csv")
@@ -127,7 +127,7 @@ class Csv:
             ]
         if "mask" in frame.columns:
             frame["mask"] = _masks(frame["mask"], index, path, findings)
-        for column in set(frame.columns) & set(COLUMNS) - {"image", "labels", "mask", "dataset"}:
+        for column in [name for name in _TYPED if name in frame.columns]:
             frame[column] = typed(frame[column], column, path, findings)
         seen = sorted({label for labels in frame.get("labels", ()) for label in labels})
         info = SourceInfo(
@@ -160,8 +160,10 @@ def _renamed(
                     remedy = f"Set {_RECOGNISED[target][0]} if another one is meant."
                     findings.append(Finding("note", problem, path=str(path), remedy=remedy))
     require_columns(table, () if "image" in chosen else ("image",), path)
-    # A column that keeps its name but is not the one chosen for it would stand there twice.
+    # A column whose name is given to another one would stand there twice; `dataset` is always
+    # what the import is called.
     aside = {name: f"{name}_as_given" for name in chosen if chosen[name] != name}
+    aside["dataset"] = "dataset_as_given"
     frame = table.rename(columns={name: aside[name] for name in aside if name in table.columns})
     current = {target: aside.get(column, column) for target, column in chosen.items()}
     return frame.rename(columns={column: target for target, column in current.items()})

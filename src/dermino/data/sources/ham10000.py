@@ -57,7 +57,9 @@ class Ham10000:
             columns={"image_id": "image", "localization": "site", "dataset": "centre"}
         )
         frame["labels"] = written_out(frame["dx"], DIAGNOSES, metadata, findings)
-        for column in {"sex", "age", "site", "lesion_id"} & set(frame.columns):
+        for column in [
+            name for name in ("sex", "age", "site", "lesion_id") if name in frame.columns
+        ]:
             frame[column] = typed(frame[column], column, metadata, findings)
         frame["modality"] = "dermoscopic"
         masks = [index.named(f"{name}_segmentation") for name in frame["image"]]

@@ -58,7 +58,9 @@ class PadUfes20:
             }
         )
         frame["labels"] = written_out(frame["diagnostic"], DIAGNOSES, metadata, findings)
-        for column in {"sex", "age", "site", "skin_type"} & set(frame.columns):
+        for column in [
+            name for name in ("sex", "age", "site", "skin_type") if name in frame.columns
+        ]:
             frame[column] = typed(frame[column], column, metadata, findings)
         if "site" in frame.columns:
             frame["site"] = frame["site"].str.lower()
