@@ -58,7 +58,11 @@ class Preprocess:
         return F.center_crop(image, [self.image_size, self.image_size])
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """Turn a uint8 batch (B, 3, H, W) into float32 with the encoder's mean and deviation."""
+        """Apply the encoder's mean and deviation to a batch (B, 3, H, W), giving float32.
+
+        uint8 images are taken as 0 to 255, floating ones as 0 to 1.
+        """
         mean = torch.tensor(self.mean, device=images.device).view(1, 3, 1, 1)
         std = torch.tensor(self.std, device=images.device).view(1, 3, 1, 1)
-        return (images.float() / 255 - mean) / std
+        scaled = images if images.is_floating_point() else images.float() / 255
+        return (scaled - mean) / std

@@ -122,7 +122,7 @@ class PretrainConfig(Config):
     epoch_length: PositiveInt | None = None
     steps: PositiveInt | None = None
     seed: int = Field(0, ge=0)
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     workers: int | Literal["auto"] = "auto"
     checkpoint_every: PositiveInt = 1000
     keep_checkpoints: PositiveInt = 2

@@ -14,11 +14,17 @@ from dermino.data.images import UnreadableImage, read_image
 from dermino.data.manifest import Manifest
 from dermino.errors import UserError
 from dermino.knowledge.encoded_labels import EncodedLabels
+from dermino.models.preprocess import Preprocess
 from dermino.pretrain.config import MaskingConfig, ViewsConfig
 from dermino.pretrain.streams import Stream, generator
 from dermino.pretrain.views.crops import random_resized_crop
 from dermino.pretrain.views.masking import block_mask, masked_patch_targets
-from dermino.pretrain.views.photometric import NUM_PARAMETERS, View, draw_photometric
+from dermino.pretrain.views.photometric import (
+    NUM_PARAMETERS,
+    View,
+    apply_photometric,
+    draw_photometric,
+)
 
 # An image that cannot be read is replaced by another one this often before the run gives up.
 _REPLACEMENTS = 20
@@ -37,16 +43,17 @@ class Sample:
     unreadable: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+# Not frozen: Fabric's mixed precision walks through what a module is given and writes copies.
+@dataclass
 class Batch:
     """The views of a batch, crop after crop: the first B global crops are crop 0 of each image.
 
     Parameters
     ----------
     global_crops:
-        (2B, 3, G, G) uint8.
+        (2B, 3, G, G), uint8 from the loader, float32 and normalised after :meth:`augmented`.
     local_crops:
-        (N_l B, 3, L, L) uint8.
+        (N_l B, 3, L, L), likewise.
     global_photometric, local_photometric:
         (2B, 8) and (N_l B, 8) float32, see :mod:`dermino.pretrain.views.photometric`.
     masks:
@@ -86,6 +93,20 @@ class Batch:
             moved,
             global_photometric=self.global_photometric,
             local_photometric=self.local_photometric,
+        )
+
+    @torch.no_grad()
+    def augmented(self) -> Batch:
+        """Return the batch with colours augmented and normalised, on its own device."""
+        preprocess = Preprocess()
+        return replace(
+            self,
+            global_crops=preprocess.normalise(
+                apply_photometric(self.global_crops, self.global_photometric)
+            ),
+            local_crops=preprocess.normalise(
+                apply_photometric(self.local_crops, self.local_photometric)
+            ),
         )
 
     def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Batch:

@@ -40,7 +40,7 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: Batch, values: StepValues) -> dict[str, torch.Tensor]:
-        """Return the weighted loss terms of a batch; their sum is what is minimised."""
+        """Return the weighted loss terms of an augmented batch; their sum is minimised."""
 
     @abstractmethod
     def rules(self) -> Iterator[tuple[nn.Parameter, Rule]]:

@@ -45,7 +45,8 @@ class CosineSchedule:
         return self.final + 0.5 * (self.base - self.final) * (1 + math.cos(math.pi * progress))
 
 
-@dataclass(frozen=True)
+# Not frozen: Fabric's mixed precision walks through what a module is given and writes copies.
+@dataclass
 class StepValues:
     """The scheduled values of one step."""
 

@@ -104,7 +104,7 @@ class Trainer:
             for batch in loader:
                 window.batch_arrived()
                 values = self.schedules.at(self.step)
-                terms = self.take_step(batch.to(fabric.device), values)
+                terms = self.take_step(batch.to(fabric.device).augmented(), values)
                 self._note_unreadable(batch)
                 self.step += 1
                 last = self.step == self.length.steps

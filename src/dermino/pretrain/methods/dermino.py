@@ -10,7 +10,6 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from dermino.models.masked_vit import MaskedVisionTransformer
-from dermino.models.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from dermino.models.projection_head import ProjectionHead
 from dermino.pretrain.config import PretrainConfig
 from dermino.pretrain.dataset import Batch
@@ -23,7 +22,6 @@ from dermino.pretrain.objectives.patch import patch_loss
 from dermino.pretrain.objectives.sinkhorn import sinkhorn_knopp
 from dermino.pretrain.parameter_groups import Rule, backbone_rule, head_rule
 from dermino.pretrain.schedules import StepValues
-from dermino.pretrain.views.photometric import apply_photometric
 
 
 class SelfDistillation(nn.Module):
@@ -46,9 +44,6 @@ class DerminoMethod(Method):
     ``patch`` (Eq. 4), ``koleo``, ``knowledge`` (Eq. 6, absent without a taxonomy).
     """
 
-    _mean: torch.Tensor
-    _std: torch.Tensor
-
     def __init__(
         self,
         config: PretrainConfig,
@@ -62,8 +57,6 @@ class DerminoMethod(Method):
         if config.loss.centering == "softmax":
             self.image_centering = SoftmaxCentering(config.head.num_prototypes)
             self.patch_centering = SoftmaxCentering(config.head.num_prototypes)
-        self.register_buffer("_mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("_std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
 
     def _build_prototypes(self, initial: torch.Tensor | None) -> DiseasePrototypes | None:
         if initial is None or self.config.loss.knowledge == 0:
@@ -80,15 +73,13 @@ class DerminoMethod(Method):
     def forward(self, batch: Batch, values: StepValues) -> dict[str, torch.Tensor]:
         """Return the loss terms of a batch."""
         loss, size = self.config.loss, len(batch)
-        global_crops = self._augment(batch.global_crops, batch.global_photometric)
-        image_targets, patch_targets = self._teach(global_crops, batch, values.teacher_temp)
+        image_targets, patch_targets = self._teach(batch, values.teacher_temp)
 
-        class_tokens, patches = self.student.backbone(global_crops, batch.masks)
+        class_tokens, patches = self.student.backbone(batch.global_crops, batch.masks)
         masked = patches.flatten(0, 1)[batch.masked_indices]
         heads_input = class_tokens
         if len(batch.local_crops):
-            local_crops = self._augment(batch.local_crops, batch.local_photometric)
-            local_tokens, _ = self.student.backbone(local_crops)
+            local_tokens, _ = self.student.backbone(batch.local_crops)
             heads_input = torch.cat([class_tokens, local_tokens])
         scores = self.student.image_head(heads_input).unflatten(0, (-1, size))
         local_scores = scores[2:] if len(batch.local_crops) else None
@@ -114,11 +105,9 @@ class DerminoMethod(Method):
         return terms
 
     @torch.no_grad()
-    def _teach(
-        self, crops: torch.Tensor, batch: Batch, temperature: float
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _teach(self, batch: Batch, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the teacher's assignments: (2, B, K) of crops and (M, K) of masked patches."""
-        class_tokens, patches = self.teacher.backbone(crops)
+        class_tokens, patches = self.teacher.backbone(batch.global_crops)
         image_logits = self.teacher.image_head(class_tokens)
         patch_logits = self.teacher.patch_head(patches.flatten(0, 1)[batch.masked_indices])
         if self.config.loss.centering == "softmax":
@@ -128,11 +117,6 @@ class DerminoMethod(Method):
             image_targets = sinkhorn_knopp(image_logits, temperature)
             patch_targets = sinkhorn_knopp(patch_logits, temperature)
         return image_targets.unflatten(0, (2, -1)), patch_targets
-
-    @torch.no_grad()
-    def _augment(self, crops: torch.Tensor, photometric: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(crops.device.type, enabled=False):
-            return (apply_photometric(crops, photometric) - self._mean) / self._std
 
     def rules(self) -> Iterator[tuple[nn.Parameter, Rule]]:
         """Yield the student's parameters; the prototypes have no weight decay."""
