@@ -9,12 +9,12 @@ from typing import Annotated, NoReturn
 import typer
 
 from dermino import __version__
-from dermino.cli import data, evaluate, labels, pretrain
+from dermino.cli import data, evaluate, labels, pretrain, report
 from dermino.errors import UserError
 from dermino.progress import console
 
 # Options that take several values side by side: --data a.parquet b.parquet.
-SEVERAL = {"--data", "--encoder", "--set", "--split", "--task", "--protocol"}
+SEVERAL = {"--data", "--encoder", "--set", "--split", "--task", "--protocol", "--runs"}
 
 app = typer.Typer(
     name="dermino",
@@ -30,6 +30,7 @@ app.add_typer(labels.app, name="labels")
 app.command(epilog=pretrain.EPILOG)(pretrain.pretrain)
 app.command()(evaluate.embed)
 app.command()(evaluate.evaluate)
+app.command()(report.report)
 
 
 def _show_version(value: bool) -> None:
@@ -77,7 +78,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         app(arguments)
         sys.exit(0)
     except UserError as error:
-        _report(f"[red]{error.message}[/red]", error.remedy, debug)
+        _report(error.message, error.remedy, debug)
         sys.exit(2)
     except KeyboardInterrupt:
         console.print("Stopped.")
@@ -85,13 +86,13 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except Exception as error:
         where = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
         message = f"{type(error).__name__}: {error}{where}"
-        _report(f"[red]{message}[/red]", "Run again with --debug to see where.", debug)
+        _report(message, "Run again with --debug to see where.", debug)
         sys.exit(1)
 
 
 def _report(message: str, remedy: str, debug: bool) -> None:
     if debug:
         traceback.print_exc()
-    console.print(message, markup=True)
+    console.print(message, style="red", markup=False, soft_wrap=True)
     if remedy:
-        console.print(remedy, markup=False)
+        console.print(remedy, markup=False, soft_wrap=True)

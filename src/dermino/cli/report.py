@@ -1,0 +1,38 @@
+"""``dermino report``: from a folder of results to one HTML page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    results: Annotated[
+        Path, typer.Argument(help="Folder that 'dermino evaluate' wrote.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The HTML file.")] = Path("report.html"),
+    title: Annotated[
+        str | None,
+        typer.Option("--title", help="Heading of the page. Default: the encoders and datasets."),
+    ] = None,
+    runs: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--runs",
+            help="Pretraining run folders to show besides those of the evaluated encoders.",
+        ),
+    ] = None,
+) -> None:
+    """Write one HTML page with everything an evaluation found.
+
+    Results with intervals, ROC curves, confusion matrices, images with their nearest neighbours,
+    pretraining curves and what each encoder saw. The page is one file and asks nothing of the
+    network; it contains thumbnails of your images, so share it as you would share them.
+
+    Example: dermino report results --out report.html
+    """
+    from dermino.report import report as write_report
+
+    typer.echo(write_report(results, out, title=title, runs=runs or ()))

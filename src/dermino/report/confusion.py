@@ -1,0 +1,69 @@
+"""Confusion matrices from the prediction files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from matplotlib.colors import LinearSegmentedColormap, to_hex
+
+MOST_CLASSES = 14
+_MOST_PAIRS = 15
+_SHADES = LinearSegmentedColormap.from_list("shares", ["#ffffff", "#9cb8d3", "#123c63"])
+_DARK = 0.2  # Relative luminance below which white letters stand out more than dark ones.
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: how many images, which share of their true class, and how it is painted."""
+
+    count: int
+    share: float
+    correct: bool
+    shade: str
+    dark: bool
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """A confusion matrix; ``rows`` hold a true class each, in the order of ``classes``.
+
+    With more classes than can be printed, ``rows`` is empty and ``pairs`` holds the most frequent
+    confusions: true class, predicted class, count, share of the true class.
+    """
+
+    encoder: str
+    classes: list[str]
+    rows: list[tuple[str, int, list[Cell]]]
+    pairs: list[tuple[str, str, int, float]]
+
+
+def confusion(predictions: pd.DataFrame, classes: Sequence[str], encoder: str) -> Confusion:
+    """Count true against predicted classes; rows are normalised to shares of the true class."""
+    names = list(classes)
+    table = pd.crosstab(predictions["target"], predictions["predicted"])
+    counts = table.reindex(index=names, columns=names, fill_value=0).to_numpy()
+    totals = [int(total) for total in counts.sum(axis=1)]
+    if len(names) > MOST_CLASSES:
+        pairs = [
+            (names[row], names[column], int(counts[row, column]), counts[row, column] / totals[row])
+            for row, column in zip(*counts.nonzero(), strict=True)
+            if row != column
+        ]
+        pairs.sort(key=lambda pair: (-pair[2], pair[0], pair[1]))
+        return Confusion(encoder, names, [], pairs[:_MOST_PAIRS])
+    rows = []
+    for row, (actual, total) in enumerate(zip(names, totals, strict=True)):
+        cells = [
+            _cell(int(count), total, row == column) for column, count in enumerate(counts[row])
+        ]
+        rows.append((actual, total, cells))
+    return Confusion(encoder, names, rows, [])
+
+
+def _cell(count: int, total: int, correct: bool) -> Cell:
+    share = count / total if total else 0.0
+    red, green, blue, _ = _SHADES(share)
+    brightness = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
+    return Cell(count, share, correct, to_hex((red, green, blue)), brightness < _DARK)

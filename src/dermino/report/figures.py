@@ -1,0 +1,152 @@
+"""The panels of the page: intervals, ROC curves and training curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from dermino.report.style import INK, MUTED, RULE, Mark, draw
+
+_TICK_LABELS = 22
+_LONGEST_NAME = 28
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with its confidence interval; ``low`` and ``high`` are NaN where there is none."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Series:
+    """A curve; x and y have the same shape (n,)."""
+
+    name: str
+    x: np.ndarray
+    y: np.ndarray
+
+
+def intervals(
+    rows: Sequence[Interval],
+    limits: tuple[float, float],
+    looks: Mapping[str, Mark],
+    alt: str,
+    name: str,
+) -> Markup:
+    """Draw a dot with its interval for each encoder, names above the lines.
+
+    Parameters
+    ----------
+    rows:
+        From top to bottom.
+    limits:
+        Ends of the axis; the same for all panels of a metric, so that they can be compared.
+    looks:
+        The look of each encoder.
+    alt, name:
+        See :func:`dermino.report.style.draw`.
+    """
+
+    panel_height = _TICK_LABELS + 38 * len(rows)
+
+    def paint(axes: Axes) -> None:
+        for height, row in enumerate(reversed(rows)):
+            look = looks[row.name]
+            axes.plot([row.low, row.high], [height] * 2, color=look.colour, linewidth=2.2)
+            axes.plot(row.value, height, marker=look.marker, color=look.colour, markersize=7)
+            axes.text(
+                0,
+                height + 0.2,
+                _shortened(row.name),
+                transform=axes.get_yaxis_transform(),
+                parse_math=False,
+            )
+            axes.text(
+                1,
+                height + 0.2,
+                f"{row.value:.3f}",
+                transform=axes.get_yaxis_transform(),
+                horizontalalignment="right",
+                color=MUTED,
+            )
+        edge = 0.08 * (limits[1] - limits[0])  # Leaves room for half a label at either end.
+        ticks = np.array(MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(*limits))
+        inner = ticks[(ticks > limits[0] + edge) & (ticks < limits[1] - edge)]
+        axes.set(xlim=limits, ylim=(-0.35, len(rows) - 0.25), xticks=inner, yticks=[])
+        axes.grid(axis="x")
+        axes.spines["left"].set_visible(False)
+
+    bottom = _TICK_LABELS / panel_height
+    position = (0.005, bottom, 0.99, 1 - bottom)
+    return draw(250, panel_height, alt, paint, name, position)
+
+
+def _shortened(name: str) -> str:
+    half = _LONGEST_NAME // 2
+    return name if len(name) <= _LONGEST_NAME else f"{name[:half]}…{name[-half:]}"
+
+
+def roc(curves: Sequence[Series], looks: Mapping[str, Mark], alt: str, name: str) -> Markup:
+    """Draw ROC curves, one for each encoder, over the diagonal of chance."""
+
+    def paint(axes: Axes) -> None:
+        axes.plot([0, 1], [0, 1], color=RULE, linewidth=1)
+        for curve in curves:
+            look = looks[curve.name]
+            axes.plot(curve.x, curve.y, color=look.colour, linestyle=look.linestyle, linewidth=1.5)
+        ticks = [0, 0.5, 1]
+        axes.set(
+            xlim=(-0.01, 1.01),
+            ylim=(-0.01, 1.01),
+            xticks=ticks,
+            yticks=ticks,
+            xticklabels=["0", "0.5", "1"],
+            yticklabels=["0", "0.5", "1"],
+            xlabel="1 − specificity",
+            ylabel="sensitivity",
+            aspect="equal",
+        )
+        axes.grid()
+
+    return draw(230, 230, alt, paint, name)
+
+
+def training(
+    raw: Sequence[Series],
+    smooth: Sequence[Series],
+    looks: Mapping[str, Mark],
+    alt: str,
+    name: str,
+) -> Markup:
+    """Draw one logged quantity over the steps: as logged in pale, smoothed in full colour."""
+
+    def paint(axes: Axes) -> None:
+        for curve in raw:
+            axes.plot(curve.x, curve.y, color=looks[curve.name].colour, alpha=0.25, linewidth=0.7)
+        for curve in smooth:
+            look = looks[curve.name]
+            axes.plot(curve.x, curve.y, color=look.colour, linestyle=look.linestyle, linewidth=1.6)
+            axes.plot(
+                curve.x[-1:], curve.y[-1:], marker=look.marker, color=look.colour, markersize=4.5
+            )
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 2.5, 5, 10]))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
+        axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}"))
+        axes.set_xlabel("step")
+        axes.tick_params(length=0)
+        axes.xaxis.label.set_color(MUTED)
+        axes.grid(axis="y")
+        axes.spines["left"].set_visible(False)
+        axes.spines["bottom"].set_color(INK)
+
+    return draw(310, 200, alt, paint, name)

@@ -1,0 +1,158 @@
+"""Test images beside the training images that an encoder finds most similar."""
+
+from __future__ import annotations
+
+import base64
+import io
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from itertools import islice, zip_longest
+from pathlib import Path
+
+import pandas as pd
+from PIL import Image, ImageOps
+
+from dermino.data.images import UnreadableImage, read_image
+
+NEIGHBOURS = 5
+_MOST_EXAMPLES = 8
+_FEWEST_EXAMPLES = 2
+_THUMBNAILS_A_PAGE = 800  # About 4 KB each, so a page stays near 4 MB however much it shows.
+_SIDE = 128
+_QUALITY = 78
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A thumbnail with its true class; ``data`` is a data URI, or None where the file is gone."""
+
+    data: str | None
+    label: str
+    right: bool = True
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one encoder made of a test image."""
+
+    encoder: str
+    predicted: str
+    right: bool
+    neighbours: list[Picture]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A test image and the answers of all encoders."""
+
+    picture: Picture
+    image: str
+    answers: list[Answer]
+
+
+def examples_a_task(tasks: int, encoders: int) -> int:
+    """Return how many test images a task may show so that the page stays small."""
+    each = max(1, tasks) * (1 + NEIGHBOURS * max(1, encoders))
+    return max(_FEWEST_EXAMPLES, min(_MOST_EXAMPLES, _THUMBNAILS_A_PAGE // each))
+
+
+def gallery(
+    predictions: Mapping[str, pd.DataFrame], root: str | Path, number: int, seed: int
+) -> list[Example]:
+    """Choose test images and lay each beside its neighbours.
+
+    Half are images that most encoders classify right, half are others; see :func:`choose`.
+
+    Parameters
+    ----------
+    predictions:
+        The retrieval predictions of each encoder, with ``neighbours`` and ``neighbour_targets``.
+    root:
+        Folder that the images are relative to.
+    number:
+        How many test images.
+    seed:
+        Of the choice.
+    """
+    indexed = {
+        name: frame.drop_duplicates("image").set_index("image")
+        for name, frame in predictions.items()
+        if {"neighbours", "neighbour_targets"} <= set(frame.columns)
+    }
+    thumbnail = cache(lambda image: _thumbnail(Path(root) / image))
+    examples = []
+    for image in choose(indexed, number, seed):
+        target = ""
+        answers = []
+        for name, frame in indexed.items():
+            row = frame.loc[image]
+            target = str(row["target"])
+            nearest = zip(row["neighbours"], row["neighbour_targets"], strict=True)
+            neighbours = [
+                Picture(thumbnail(neighbour), label, label == target)
+                for neighbour, label in islice(nearest, NEIGHBOURS)
+            ]
+            predicted = str(row["predicted"])
+            answers.append(Answer(name, predicted, predicted == target, neighbours))
+        examples.append(Example(Picture(thumbnail(image), target), image, answers))
+    return examples
+
+
+def choose(predictions: Mapping[str, pd.DataFrame], number: int, seed: int) -> list[str]:
+    """Choose test images by a rule that favours no encoder.
+
+    One half are images that more than half of the encoders classify right, the other half are
+    the rest. In each half the classes take turns, in a drawn order that goes on from the first
+    half to the second; within a class the images are drawn. Where one half runs out of images,
+    the other fills up.
+
+    Parameters
+    ----------
+    predictions:
+        Indexed by image, with ``target`` and ``predicted``, for each encoder.
+    number, seed:
+        How many, and the seed of the draws.
+    """
+    if not predictions:
+        return []
+    correct = pd.concat(
+        [frame["target"] == frame["predicted"] for frame in predictions.values()],
+        axis="columns",
+        join="inner",
+    )
+    easy = correct.mean(axis="columns") > 0.5
+    targets = next(iter(predictions.values()))["target"].loc[correct.index]
+    draw = random.Random(seed)
+    classes = sorted(targets.unique())
+    draw.shuffle(classes)
+    first = _in_turns(targets[easy], classes, draw)
+    shown = number // 2 % max(1, len(classes))
+    second = _in_turns(targets[~easy], classes[shown:] + classes[:shown], draw)
+    wrong = second[: number // 2]
+    right = first[: number - len(wrong)]
+    return right + second[: number - len(right)]
+
+
+def _in_turns(targets: pd.Series, classes: list[str], draw: random.Random) -> list[str]:
+    """Order images so that the classes take turns, drawn at random within a class."""
+    piles = []
+    for label in classes:
+        images = sorted(targets.index[targets == label])
+        draw.shuffle(images)
+        piles.append(images)
+    return [image for turn in zip_longest(*piles) for image in turn if image is not None]
+
+
+def _thumbnail(path: Path) -> str | None:
+    """Return the middle square of a picture as a data URI, or None where it cannot be read."""
+    try:
+        pixels = read_image(path, min_side=_SIDE)
+    except UnreadableImage:
+        return None
+    picture = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+    square = ImageOps.fit(picture, (_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    square.save(buffer, format="JPEG", quality=_QUALITY, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
