@@ -267,6 +267,12 @@ def test_what_is_left_out_of_a_task_is_told(manifest: Path) -> None:
     shared = whole.with_columns(lesion_id=["one"] * len(whole))
     (task,), _ = derive_tasks(shared)
     assert "1 lesions are in training and in test" in "\n".join(task.notes)
+    assert len(set(task.clusters()[1] or ())) == 1
+
+    patients = [f"patient {row}" for row in range(len(whole))]
+    (task,), _ = derive_tasks(shared.with_columns(patient_id=patients))
+    assert not any("lesions" in note for note in task.notes)
+    assert task.clusters() == ("image", None)
 
 
 @pytest.mark.parametrize(

@@ -248,7 +248,7 @@ def _check_finite(
 
 
 def _unreadable_images(errors: list[UnreadableImage]) -> UserError:
-    shown = "\n".join(f"{error.path}: {error.reason}" for error in errors[:_SHOWN])
+    shown = "\n".join(str(error.message) for error in errors[:_SHOWN])
     more = f"\nand {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
     return UserError(
         f"{len(errors)} images cannot be read:\n{shown}{more}",

@@ -20,6 +20,7 @@ LABELS = "labels"
 SPLITS = ("train", "val", "test")
 _CLASSES_AT_MOST = 1000
 _FEW = 10
+_GROUPS = ("patient_id", "lesion_id")
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,11 @@ class Task:
         Patients where they are known, else lesions, else images (then the values are None).
         """
         test = self.manifest.select(self.rows("test"))
-        for column in ("patient_id", "lesion_id"):
-            values = test.column(column)
-            known = [value for value in values if value is not None]
+        for column in _GROUPS:
+            groups = _groups(test, column)
+            known = [group for group in groups if group is not None]
             if len(set(known)) < len(known):
-                return column, values
+                return column, groups
         return "image", None
 
     def fingerprint(self, digests: np.ndarray) -> str:
@@ -267,11 +268,27 @@ def _count(answers: list[str | None], mask: np.ndarray) -> Mapping[str, int]:
 def _shared(manifest: Manifest) -> list[str]:
     """Tell of patients and lesions that lie in training and in test."""
     notes = []
-    split = np.array(manifest.column("split"), object)
-    for column in ("patient_id", "lesion_id"):
-        values = np.array(manifest.column(column), object)
-        shared = set(values[split == "train"]) & set(values[split == "test"]) - {None}
+    split = manifest.column("split")
+    for column in _GROUPS:
+        groups = _groups(manifest, column)
+        train, test = (
+            {group for group, own in zip(groups, split, strict=True) if own == part}
+            for part in ("train", "test")
+        )
+        shared = (train & test) - {None}
         if shared:
             kind = column.removesuffix("_id")
             notes.append(f"{len(shared)} {kind}s are in training and in test: results flatter")
     return notes
+
+
+def _groups(manifest: Manifest, column: str) -> list[str | None]:
+    """Name each row's patient or lesion; some publishers number lesions anew for each patient."""
+    values = manifest.column(column)
+    if column == "patient_id":
+        return values
+    patients = manifest.column("patient_id")
+    return [
+        None if lesion is None else f"{patient or ''}/{lesion}"
+        for patient, lesion in zip(patients, values, strict=True)
+    ]
