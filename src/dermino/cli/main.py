@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from dermino import __version__
-from dermino.cli import data, evaluate, labels, pretrain, report
+from dermino.cli import data, demo, evaluate, labels, pretrain, report
 from dermino.errors import UserError
 from dermino.progress import console
 
@@ -25,6 +25,7 @@ app = typer.Typer(
     help="Turn a dermatology image archive into a foundation model and measure it. "
     "Research software, not a medical device.",
 )
+app.command()(demo.demo)
 app.add_typer(data.app, name="data")
 app.add_typer(labels.app, name="labels")
 app.command(epilog=pretrain.EPILOG)(pretrain.pretrain)

@@ -16,7 +16,7 @@ from dermino.models.preprocess import Preprocess
 from dermino.pretrain.backbone import model_args
 from dermino.pretrain.config import PretrainConfig
 from dermino.pretrain.metrics_log import read_metrics
-from dermino.pretrain.plan import Plan, count_sources
+from dermino.pretrain.plan import Plan
 
 START_FILE = "start.safetensors"
 SEEN_FILE = "seen.parquet"
@@ -26,9 +26,9 @@ def export_encoder(
     path: Path,
     vit: VisionTransformer,
     config: PretrainConfig,
-    seen: dict[str, dict[str, int]],
+    seen: dict[str, dict[str, int]] | None,
 ) -> None:
-    """Write a backbone as a file that timm loads directly."""
+    """Write a backbone as a file that timm loads directly; ``seen`` None means unknown."""
     described = EncoderFile(
         architecture=config.model.architecture,
         model_args=model_args(config.model, config.views),
@@ -38,8 +38,13 @@ def export_encoder(
     described.write(path, vit.state_dict())
 
 
-def write_seen(run: Path, manifest: Manifest, labels: EncodedLabels | None) -> None:
-    """Write which images the run trains on, and whether with their labels."""
+def write_seen(
+    run: Path, manifest: Manifest, labels: EncodedLabels | None, init: str | None
+) -> None:
+    """Write which images the run trains on, and whether with their labels.
+
+    Where it starts from another run, that run's images are seen too.
+    """
     labelled = labels.labelled if labels is not None else [False] * len(manifest)
     table = pa.table(
         {
@@ -48,6 +53,9 @@ def write_seen(run: Path, manifest: Manifest, labels: EncodedLabels | None) -> N
             "labelled": pa.array(labelled, pa.bool_()),
         }
     )
+    earlier = Path(init or "") / SEEN_FILE
+    if init and earlier.is_file():
+        table = pa.concat_tables([table, pq.read_table(earlier, schema=table.schema)])
     with atomic_path(run / SEEN_FILE) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
@@ -83,8 +91,3 @@ def write_summary(run: Path, plan: Plan) -> None:
         ]
     lines += ["", "Research use only; not a medical device.", ""]
     write_text(run / "summary.md", "\n".join(lines))
-
-
-def seen_counts(manifest: Manifest, labels: EncodedLabels | None) -> dict[str, dict[str, int]]:
-    """Return images and labelled images of each dataset, as stored in the encoder file."""
-    return count_sources(manifest, labels)

@@ -15,7 +15,7 @@ from dermino.files import writable_folder, write_json
 from dermino.knowledge.prototypes import initial_prototypes
 from dermino.knowledge.taxonomy import Taxonomy
 from dermino.models.encoder_file import FILE_NAME as ENCODER_FILE
-from dermino.pretrain.backbone import build_backbone
+from dermino.pretrain.backbone import build_backbone, seen_before
 from dermino.pretrain.checkpoint import load_checkpoint
 from dermino.pretrain.config import PretrainConfig
 from dermino.pretrain.dataset import PretrainDataset
@@ -101,11 +101,12 @@ def pretrain(
         else:
             save_config(config, run / "config.yaml")
             write_json(run / "plan.json", plan.to_dict())
-            write_seen(run, manifest, encoded)
-            export_encoder(run / START_FILE, method.encoder, config, seen={})
+            write_seen(run, manifest, encoded, config.model.init)
+            export_encoder(run / START_FILE, method.encoder, config, seen_before(config.model))
     trainer.train()
     if fabric.is_global_zero:
-        export_encoder(run / ENCODER_FILE, method.encoder, config, plan.sources)
+        seen = {**(seen_before(config.model) or {}), **plan.sources}
+        export_encoder(run / ENCODER_FILE, method.encoder, config, seen)
         write_summary(run, plan)
         console.print(f"Encoder: {run / ENCODER_FILE}")
     fabric.barrier()
