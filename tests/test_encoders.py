@@ -1,0 +1,173 @@
+"""Encoders by name, and weights in every layout they come in."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from dermino.errors import UserError
+from dermino.models.encoder_file import EncoderFile
+from dermino.models.load import load_encoder, split_alias
+from dermino.models.masked_vit import MaskedVisionTransformer
+from dermino.models.preprocess import Preprocess
+from dermino.models.weights import load_into, read_state
+
+SMALL = {"depth": 2, "embed_dim": 384, "num_heads": 6}
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def dinov2(image_size: int, **changes: int) -> timm.models.VisionTransformer:
+    arguments = {**SMALL, **changes, "img_size": image_size, "num_classes": 0}
+    return timm.create_model("vit_small_patch14_dinov2", **arguments)
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (2, 3, 56, 56), generator=generator, dtype=torch.uint8)
+
+
+def test_the_layouts_dinov2_weights_come_in_give_the_same_model(tmp_path: Path) -> None:
+    official = {**dinov2(56).state_dict(), "mask_token": torch.zeros(1, 384)}
+    save_file(official, tmp_path / "official.safetensors")
+    torch.save(official, tmp_path / "official.pth")
+    heads = {"dino_head.mlp.0.weight": torch.zeros(3)}
+    teacher = {**{f"backbone.{key}": value for key, value in official.items()}, **heads}
+    torch.save({"teacher": teacher}, tmp_path / "teacher_checkpoint.pth")
+    for name in ("official.safetensors", "official.pth", "teacher_checkpoint.pth"):
+        model = dinov2(56)
+        load_into(model, read_state(tmp_path / name), name)
+        assert all(
+            torch.equal(model.state_dict()[key], official[key]) for key in model.state_dict()
+        )
+
+
+def test_position_embeddings_are_resized_to_the_image_size(tmp_path: Path) -> None:
+    save_file(dinov2(112).state_dict(), tmp_path / "large.safetensors")
+    model = dinov2(56)
+    load_into(model, read_state(tmp_path / "large.safetensors"), "large")
+    assert model.pos_embed.shape == (1, 1 + 4 * 4, 384)
+
+
+def test_weights_that_do_not_fit_are_listed_and_nothing_is_skipped(tmp_path: Path) -> None:
+    state = dinov2(56).state_dict()
+    del state["blocks.1.mlp.fc1.bias"]
+    state["surplus"] = torch.zeros(1)
+    with pytest.raises(UserError, match=r"(?s)1 missing: blocks.1.mlp.fc1.bias.*surplus"):
+        load_into(dinov2(56), state, "here")
+    with pytest.raises(UserError, match="192 wide, the model is 384 wide"):
+        load_into(dinov2(56), dinov2(56, embed_dim=192).state_dict(), "here")
+
+
+def test_files_that_would_run_code_or_are_no_weights_are_refused(tmp_path: Path) -> None:
+    torch.save({"model": Path("code")}, tmp_path / "pickled.pth")
+    (tmp_path / "text.safetensors").write_text("no weights")
+    for name in ("pickled.pth", "text.safetensors", "absent.pth"):
+        with pytest.raises(UserError, match=name):
+            read_state(tmp_path / name)
+
+
+def test_an_encoder_file_brings_all_it_needs(tmp_path: Path, images: torch.Tensor) -> None:
+    model = dinov2(56).eval()
+    path = tmp_path / "encoder.safetensors"
+    described = EncoderFile(
+        "vit_small_patch14_dinov2",
+        {**SMALL, "img_size": 56},
+        Preprocess.for_size(56),
+        seen={"clinic": {"images": 3, "labelled": 1}},
+    )
+    described.write(path, model.state_dict())
+    encoder = load_encoder(f"mine={path}")
+    assert (encoder.name, encoder.seen) == ("mine", described.seen)
+    assert (encoder.preprocess.image_size, encoder.preprocess.resize_size) == (56, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            encoder.embed(images), model(encoder.preprocess.normalise(images))
+        )
+        vector, tokens = encoder.tokens(images)
+        (last,) = encoder.stages(images, [1])
+    assert vector.shape == (2, 384)
+    assert tokens.shape == (2, 4, 4, 384)
+    torch.testing.assert_close(last, tokens)
+    assert load_encoder(str(path), image_size=112).preprocess.resize_size == 128
+
+
+def test_convolutional_networks_are_encoders_too(images: torch.Tensor) -> None:
+    encoder = load_encoder("random:resnet18")
+    with torch.inference_mode():
+        vector, tokens = encoder.tokens(images)
+    assert vector.shape == (2, 512)
+    assert tokens.shape == (2, 2, 2, 512)
+
+
+def test_identity_changes_with_weights_and_preprocessing() -> None:
+    encoder = load_encoder("random:resnet10t")
+    same, smaller = load_encoder("random:resnet10t"), load_encoder("random:resnet10t", 64)
+    assert encoder.identity == same.identity != smaller.identity
+    changed = load_encoder("random:resnet10t")
+    next(changed.parameters()).data.view(-1)[0] += 1
+    assert changed.identity != encoder.identity
+
+
+def test_names_that_do_not_exist_suggest_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="vit_base_patch14_dinov2"):
+        load_encoder("timm:vit_base_patch14_dinov")
+    with pytest.raises(UserError, match=r"encoder\.safetensors"):
+        load_encoder(str(tmp_path))
+    assert split_alias("full=runs/full/encoder.safetensors") == (
+        "full",
+        "runs/full/encoder.safetensors",
+    )
+    assert split_alias("runs/full/encoder.safetensors")[0] == "full"
+
+
+def test_unmasked_crops_of_the_models_own_size_pass_as_through_timm(images: torch.Tensor) -> None:
+    model = dinov2(56).eval()
+    pixels = Preprocess().normalise(images)
+    with torch.inference_mode():
+        class_token, patches = MaskedVisionTransformer(model).eval()(pixels)
+        expected = model.forward_features(pixels)
+    torch.testing.assert_close(torch.cat([class_token[:, None], patches], dim=1), expected)
+
+
+def test_masked_patches_do_not_reach_the_output(images: torch.Tensor) -> None:
+    model = MaskedVisionTransformer(dinov2(56)).eval()
+    pixels = Preprocess().normalise(images)
+    masks = torch.zeros(2, 16, dtype=torch.bool)
+    masks[0, 0] = True
+    changed = pixels.clone()
+    changed[0, :, :14, :14] = 0
+    with torch.inference_mode():
+        before, after = model(pixels, masks)[0], model(changed, masks)[0]
+    torch.testing.assert_close(before, after)
+
+
+def test_small_crops_use_the_resized_position_embedding() -> None:
+    model = MaskedVisionTransformer(dinov2(112)).eval()
+    with torch.inference_mode():
+        class_token, patches = model(torch.randn(1, 3, 42, 42))
+    assert class_token.shape == (1, 384)
+    assert patches.shape == (1, 9, 384)
+
+
+def test_stochastic_depth_keeps_the_expectation() -> None:
+    torch.manual_seed(0)
+    for rate in (0.05, 0.4):
+        model = MaskedVisionTransformer(dinov2(28, depth=1), drop_path=rate)
+        branch = torch.nn.Linear(384, 384)
+        tokens = torch.randn(64, 5, 384)
+        with torch.inference_mode():
+            runs = [model._residual(tokens, branch).mean() for _ in range(300)]
+            expected = (tokens + branch(tokens)).mean()
+        np.testing.assert_allclose(torch.stack(runs).mean(), expected, atol=2e-3)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared weights are not here")
+def test_published_weights_load_whole() -> None:
+    path = SHARED / "weights" / "dinov2_derived_vits14.fp16.safetensors"
+    encoder = load_encoder(str(path), image_size=98)
+    assert encoder.architecture == "vit_small_patch14_dinov2"
+    assert encoder.backbone.pos_embed.shape == (1, 50, 384)
