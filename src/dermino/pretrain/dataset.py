@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -14,7 +13,7 @@ from dermino.data.images import UnreadableImage, read_image
 from dermino.data.manifest import Manifest
 from dermino.errors import UserError
 from dermino.knowledge.encoded_labels import EncodedLabels
-from dermino.models.preprocess import Preprocess
+from dermino.pretrain.batch import Collate, Sample
 from dermino.pretrain.config import MaskingConfig, ViewsConfig
 from dermino.pretrain.streams import Stream, generator
 from dermino.pretrain.views.crops import random_resized_crop
@@ -22,100 +21,11 @@ from dermino.pretrain.views.masking import block_mask, masked_patch_targets
 from dermino.pretrain.views.photometric import (
     NUM_PARAMETERS,
     View,
-    apply_photometric,
     draw_photometric,
 )
 
 # An image that cannot be read is replaced by another one this often before the run gives up.
 _REPLACEMENTS = 20
-
-
-@dataclass(frozen=True)
-class Sample:
-    """The views of one image, before batching."""
-
-    global_crops: torch.Tensor
-    local_crops: torch.Tensor
-    global_photometric: torch.Tensor
-    local_photometric: torch.Tensor
-    masks: torch.Tensor
-    row: int
-    unreadable: tuple[int, ...]
-
-
-# Not frozen: Fabric's mixed precision walks through what a module is given and writes copies.
-@dataclass
-class Batch:
-    """The views of a batch, crop after crop: the first B global crops are crop 0 of each image.
-
-    Parameters
-    ----------
-    global_crops:
-        (2B, 3, G, G), uint8 from the loader, float32 and normalised after :meth:`augmented`.
-    local_crops:
-        (N_l B, 3, L, L), likewise.
-    global_photometric, local_photometric:
-        (2B, 8) and (N_l B, 8) float32, see :mod:`dermino.pretrain.views.photometric`.
-    masks:
-        (2B, N_p) bool.
-    masked_indices:
-        (M,) int64, places of the masked patches in the flattened masks.
-    targets, known:
-        (B, C) uint8, y and n of Eq. 6; C = 0 without a taxonomy.
-    rows:
-        (B,) int64, rows of the manifest.
-    unreadable:
-        Rows that had to be replaced because their image cannot be read.
-    """
-
-    global_crops: torch.Tensor
-    local_crops: torch.Tensor
-    global_photometric: torch.Tensor
-    local_photometric: torch.Tensor
-    masks: torch.Tensor
-    masked_indices: torch.Tensor
-    targets: torch.Tensor
-    known: torch.Tensor
-    rows: torch.Tensor
-    unreadable: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def pin_memory(self) -> Batch:
-        """Pin every tensor, so that it can be copied while the device works."""
-        return self._map(lambda tensor: tensor.pin_memory())
-
-    def to(self, device: torch.device) -> Batch:
-        """Move the batch; the photometric numbers stay on the CPU, where they are read."""
-        moved = self._map(lambda tensor: tensor.to(device, non_blocking=True))
-        return replace(
-            moved,
-            global_photometric=self.global_photometric,
-            local_photometric=self.local_photometric,
-        )
-
-    @torch.no_grad()
-    def augmented(self) -> Batch:
-        """Return the batch with colours augmented and normalised, on its own device."""
-        preprocess = Preprocess()
-        return replace(
-            self,
-            global_crops=preprocess.normalise(
-                apply_photometric(self.global_crops, self.global_photometric)
-            ),
-            local_crops=preprocess.normalise(
-                apply_photometric(self.local_crops, self.local_photometric)
-            ),
-        )
-
-    def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
-        tensors = {
-            item.name: function(value)
-            for item in fields(self)
-            if isinstance(value := getattr(self, item.name), torch.Tensor)
-        }
-        return replace(self, **tensors)  # type: ignore[arg-type]
 
 
 class PretrainDataset(Dataset[Sample]):
@@ -235,40 +145,6 @@ def _mask_targets(
     )
 
 
-class Collate:
-    """Stack samples crop after crop and look up their labels.
-
-    Parameters
-    ----------
-    labels:
-        The manifest's labels as concepts; None trains without supervision.
-    """
-
-    def __init__(self, labels: EncodedLabels | None) -> None:
-        self.labels = labels
-
-    def __call__(self, samples: list[Sample]) -> Batch:
-        """Build a batch."""
-        rows = np.array([sample.row for sample in samples])
-        if self.labels is None:
-            targets = known = np.empty((len(rows), 0), dtype=np.uint8)
-        else:
-            targets, known = self.labels.targets(rows)
-        masks = _crop_major([sample.masks for sample in samples])
-        return Batch(
-            global_crops=_crop_major([sample.global_crops for sample in samples]),
-            local_crops=_crop_major([sample.local_crops for sample in samples]),
-            global_photometric=_crop_major([sample.global_photometric for sample in samples]),
-            local_photometric=_crop_major([sample.local_photometric for sample in samples]),
-            masks=masks,
-            masked_indices=masks.flatten().nonzero().squeeze(1),
-            targets=torch.from_numpy(targets),
-            known=torch.from_numpy(known),
-            rows=torch.from_numpy(rows),
-            unreadable=tuple(row for sample in samples for row in sample.unreadable),
-        )
-
-
 class StepSampler(Sampler[list[int]]):
     """The positions of this process's share of every step that is left.
 
@@ -315,8 +191,3 @@ def build_loader(
         prefetch_factor=4 if workers else None,
         persistent_workers=workers > 0,
     )
-
-
-def _crop_major(parts: list[torch.Tensor]) -> torch.Tensor:
-    """Stack B tensors (crops, ...) into (crops * B, ...)."""
-    return torch.stack(parts, dim=1).flatten(0, 1)

@@ -9,8 +9,8 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
+from dermino.pretrain.batch import Batch
 from dermino.pretrain.config import PretrainConfig
-from dermino.pretrain.dataset import Batch
 from dermino.pretrain.parameter_groups import Rule
 from dermino.pretrain.schedules import StepValues
 from dermino.registry import Registry

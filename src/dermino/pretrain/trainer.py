@@ -11,9 +11,10 @@ import torch
 from lightning.fabric import Fabric
 
 from dermino.errors import UserError
+from dermino.pretrain.batch import Batch
 from dermino.pretrain.checkpoint import save_checkpoint
 from dermino.pretrain.config import PretrainConfig
-from dermino.pretrain.dataset import Batch, PretrainDataset, StepSampler, build_loader
+from dermino.pretrain.dataset import PretrainDataset, StepSampler, build_loader
 from dermino.pretrain.display import TrainingDisplay
 from dermino.pretrain.launch import resolve_workers
 from dermino.pretrain.method import Method

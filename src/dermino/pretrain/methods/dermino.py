@@ -11,8 +11,8 @@ from torch import nn
 
 from dermino.models.masked_vit import MaskedVisionTransformer
 from dermino.models.projection_head import ProjectionHead
+from dermino.pretrain.batch import Batch
 from dermino.pretrain.config import PretrainConfig
-from dermino.pretrain.dataset import Batch
 from dermino.pretrain.method import METHODS, Method
 from dermino.pretrain.objectives.centering import SoftmaxCentering
 from dermino.pretrain.objectives.image import image_loss
