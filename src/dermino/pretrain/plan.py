@@ -17,9 +17,9 @@ from dermino.pretrain.method import Method
 from dermino.pretrain.schedules import Length, scaled_lr
 from dermino.progress import console
 
-# Bytes kept for the backward pass per token, channel and block with fused attention, in 16 bit:
-# two norms, qkv, attention output, the four-fold hidden layer before and after GELU, residuals.
-_ACTIVATION_BYTES = 34
+# Bytes kept for the backward pass per token, channel and block: residual stream and norms, qkv and
+# attention output, layer scale, the four-fold hidden layer before and after GELU.
+_ACTIVATION_BYTES = {"32-true": 72, "bf16-mixed": 48}
 # Logits, their scaled float32 copy and the gradient.
 _LOGIT_BYTES = 12
 
@@ -158,7 +158,6 @@ def _memory_gib(config: PretrainConfig, method: Method, precision: str) -> float
     """Estimate weights, gradients, Adam's moments, teacher and what backward must keep."""
     trained = sum(p.numel() for p in method.parameters() if p.requires_grad)
     fixed = sum(p.numel() for p in method.parameters() if not p.requires_grad)
-    width = 1 if precision == "32-true" else 0.5
     views, batch = config.views, config.batch_size_per_device
     vit = method.encoder
     patch = vit.patch_embed.patch_size[0]
@@ -166,7 +165,8 @@ def _memory_gib(config: PretrainConfig, method: Method, precision: str) -> float
     local_patches = (views.local_size // patch) ** 2
     tokens = batch * (2 * (patches + 1) + views.local_crops * (local_patches + 1))
     kept = 1 - config.model.drop_path if config.model.drop_path > 0.1 else 1.0
-    activations = tokens * vit.embed_dim * len(vit.blocks) * _ACTIVATION_BYTES * 2 * width * kept
+    per_token = vit.embed_dim * len(vit.blocks) * _ACTIVATION_BYTES[precision]
+    activations = tokens * per_token * kept
     masked = 2 * batch * patches * config.masking.probability * sum(config.masking.ratio) / 2
     scores = (batch * (4 + views.local_crops) + 2 * masked) * config.head.num_prototypes
     return (16 * trained + 4 * fixed + activations + scores * _LOGIT_BYTES) / 2**30
