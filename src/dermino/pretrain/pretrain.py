@@ -20,7 +20,7 @@ from dermino.pretrain.checkpoint import load_checkpoint
 from dermino.pretrain.config import PretrainConfig
 from dermino.pretrain.dataset import PretrainDataset
 from dermino.pretrain.export import START_FILE, export_encoder, write_seen, write_summary
-from dermino.pretrain.launch import build_fabric
+from dermino.pretrain.launch import build_fabric, resolve_precision
 from dermino.pretrain.method import METHODS, Method
 from dermino.pretrain.plan import make_plan
 from dermino.pretrain.trainer import Trainer
@@ -80,7 +80,12 @@ def pretrain(
     fabric = build_fabric(config)
     method = _build_method(method_class, config, taxonomy)
     plan, length = make_plan(
-        config, manifest, encoded, method, fabric.world_size, str(fabric._precision.precision)
+        config,
+        manifest,
+        encoded,
+        method,
+        fabric.world_size,
+        resolve_precision(config, fabric.device.type),
     )
     dataset = PretrainDataset(
         manifest,
