@@ -37,12 +37,35 @@ def test_the_layouts_dinov2_weights_come_in_give_the_same_model(tmp_path: Path) 
     heads = {"dino_head.mlp.0.weight": torch.zeros(3)}
     teacher = {**{f"backbone.{key}": value for key, value in official.items()}, **heads}
     torch.save({"teacher": teacher}, tmp_path / "teacher_checkpoint.pth")
-    for name in ("official.safetensors", "official.pth", "teacher_checkpoint.pth"):
+    chunked = {key.replace("blocks.", "blocks.0."): value for key, value in official.items()}
+    torch.save(chunked, tmp_path / "chunked.pth")
+    for name in ("official.safetensors", "official.pth", "teacher_checkpoint.pth", "chunked.pth"):
         model = dinov2(56)
         load_into(model, read_state(tmp_path / name), name)
         assert all(
             torch.equal(model.state_dict()[key], official[key]) for key in model.state_dict()
         )
+
+
+@pytest.mark.parametrize("registers", [0, 4])
+def test_hugging_face_models_give_the_same_features(registers: int, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    size = {"hidden_size": 384, "num_hidden_layers": 2, "num_attention_heads": 6}
+    kind = "Dinov2WithRegisters" if registers else "Dinov2"
+    arguments = {"num_register_tokens": registers} if registers else {}
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{kind}Config")(
+        **size, image_size=56, patch_size=14, **arguments
+    )
+    theirs = getattr(transformers, f"{kind}Model")(config).eval()
+    theirs.save_pretrained(tmp_path)
+    architecture = f"vit_small_patch14{'_reg4' if registers else ''}_dinov2"
+    ours = timm.create_model(architecture, num_classes=0, img_size=56, depth=2).eval()
+    load_into(ours, read_state(tmp_path), "hugging face")
+    pixels = torch.randn(2, 3, 56, 56)
+    with torch.inference_mode():
+        expected = theirs(pixels).last_hidden_state[:, 0]
+        torch.testing.assert_close(ours(pixels), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_position_embeddings_are_resized_to_the_image_size(tmp_path: Path) -> None:
@@ -60,6 +83,8 @@ def test_weights_that_do_not_fit_are_listed_and_nothing_is_skipped(tmp_path: Pat
         load_into(dinov2(56), state, "here")
     with pytest.raises(UserError, match="192 wide, the model is 384 wide"):
         load_into(dinov2(56), dinov2(56, embed_dim=192).state_dict(), "here")
+    with pytest.raises(UserError, match="patches of 8 px, the model of 14 px"):
+        load_into(dinov2(56), dinov2(56, patch_size=8).state_dict(), "here")
 
 
 def test_files_that_would_run_code_or_are_no_weights_are_refused(tmp_path: Path) -> None:

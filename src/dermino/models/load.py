@@ -13,12 +13,13 @@ from torch import nn
 from dermino.errors import UserError, unknown
 from dermino.models.encoder import Encoder
 from dermino.models.encoder_file import FILE_NAME, EncoderFile
+from dermino.models.huggingface import State, download
 from dermino.models.preprocess import Preprocess
-from dermino.models.weights import infer_architecture, load_into, read_state
+from dermino.models.weights import infer_architecture, load_into, read_state, weights_file
 
 SPEC_HELP = (
-    "A run folder, an encoder file (.safetensors, .pth), or timm:NAME (random:NAME for untrained "
-    "weights). Put NAME= in front to choose how results call it."
+    "A run folder, a weights file (.safetensors, .pth), timm:NAME (random:NAME for untrained "
+    "weights) or hf:ID of a DINOv2 model. Put NAME= in front to choose how results call it."
 )
 
 
@@ -30,7 +31,8 @@ def load_encoder(
     Parameters
     ----------
     spec:
-        A run folder, a file, ``timm:NAME``, ``random:NAME``; ``alias=spec`` chooses its name.
+        A run folder, a file, ``timm:NAME``, ``random:NAME``, ``hf:ID``; ``alias=spec`` chooses its
+        name.
     image_size:
         Side of the input in pixels, where it should differ from the encoder's own.
     device:
@@ -45,8 +47,10 @@ def load_encoder(
     scheme, _, rest = address.partition(":")
     if scheme in {"timm", "random"} and rest:
         encoder = _from_timm(alias, rest, image_size, pretrained=scheme == "timm")
+    elif scheme == "hf" and rest:
+        encoder = _from_huggingface(alias, rest, image_size)
     else:
-        encoder = _from_path(alias, Path(address), image_size)
+        encoder = _from_path(alias, address, image_size)
     return encoder.to(device)
 
 
@@ -99,24 +103,30 @@ def _from_timm(alias: str, name: str, image_size: int | None, pretrained: bool) 
     return Encoder(alias, backbone, preprocess, architecture, seen)
 
 
-def _from_path(alias: str, path: Path, image_size: int | None) -> Encoder:
-    if path.is_dir():
-        path = path / FILE_NAME
-        if not path.is_file():
-            raise UserError(
-                f"The folder '{path.parent}' holds no {FILE_NAME}.",
-                "Is it a run of dermino pretrain that has finished?",
-            )
-    if not path.is_file():
-        raise UserError(f"There is no encoder '{path}'.", SPEC_HELP)
+def _from_huggingface(alias: str, model_id: str, image_size: int | None) -> Encoder:
+    return _from_state(alias, download(model_id), f"hf:{model_id}", image_size, None)
+
+
+def _from_path(alias: str, address: str, image_size: int | None) -> Encoder:
+    if not Path(address).exists():
+        raise UserError(f"There is no encoder '{address}'.", SPEC_HELP)
+    path = weights_file(address)
     described = EncoderFile.read(path) if path.suffix == ".safetensors" else None
-    state = read_state(path)
+    return _from_state(alias, read_state(path), str(path), image_size, described)
+
+
+def _from_state(
+    alias: str,
+    state: State,
+    origin: str,
+    image_size: int | None,
+    described: EncoderFile | None,
+) -> Encoder:
+    """Build the model that weights belong to, which they or their shapes tell, and fill it."""
     if described is None:
         size = image_size or 224
-        architecture = infer_architecture(state, str(path))
-        described = EncoderFile(
-            architecture, {"img_size": size}, Preprocess.for_size(size), seen=None
-        )
+        architecture = infer_architecture(state, origin)
+        described = EncoderFile(architecture, {"img_size": size}, Preprocess.for_size(size))
     elif image_size and image_size != described.preprocess.image_size:
         described = EncoderFile(
             described.architecture,
@@ -125,5 +135,5 @@ def _from_path(alias: str, path: Path, image_size: int | None) -> Encoder:
             described.seen,
         )
     backbone = create_backbone(described.architecture, **described.model_args)
-    load_into(backbone, state, str(path))
+    load_into(backbone, state, origin)
     return Encoder(alias, backbone, described.preprocess, described.architecture, described.seen)

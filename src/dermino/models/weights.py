@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +13,47 @@ from safetensors.torch import load_file
 from timm.models import vision_transformer as timm_vit
 
 from dermino.errors import UserError
-
-State = dict[str, torch.Tensor]
+from dermino.models.encoder_file import FILE_NAME
+from dermino.models.huggingface import MARKER, State, from_huggingface
 
 # Trained by DINOv2 but not part of the encoder; the pretraining student keeps its own.
 IGNORED = frozenset({"mask_token"})
 _WRAPPERS = ("teacher", "model", "state_dict")
 _PREFIXES = ("module.", "backbone.", "student.")
+_CHUNKED_BLOCK = re.compile(r"^blocks\.\d+\.(\d+\.)")
+_HUGGINGFACE_FILE = "model.safetensors"
 _SHOWN = 8
+
+
+def weights_file(path: str | Path) -> Path:
+    """Return the weights of a run folder, of a Hugging Face folder, or the file itself.
+
+    Raises
+    ------
+    UserError
+        If there is none.
+    """
+    path = Path(path)
+    if path.is_dir():
+        for name in (FILE_NAME, _HUGGINGFACE_FILE):
+            if (path / name).is_file():
+                return path / name
+        raise UserError(
+            f"The folder '{path}' holds no {FILE_NAME}.",
+            "Is it a run of dermino pretrain that has finished?",
+        )
+    if not path.is_file():
+        raise UserError(f"There is no weights file '{path}'.", "Check the path.")
+    return path
 
 
 def read_state(path: str | Path) -> State:
     """Read a flat state dict from ``.safetensors``, or ``.pth``/``.pt`` without unpickling code.
 
     A DINOv2 or DermINO ``teacher_checkpoint.pth`` is unwrapped: its ``teacher`` entry, without the
-    ``backbone.`` prefix and without the heads.
+    ``backbone.`` prefix and without the heads. Hugging Face's names become DINOv2's.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"There is no weights file '{path}'.", "Check the path.")
+    path = weights_file(path)
     try:
         if path.suffix == ".safetensors":
             return _backbone_only(load_file(path))
@@ -66,7 +89,10 @@ def _backbone_only(state: State) -> State:
                 for key, value in state.items()
                 if key.startswith(prefix)
             }
-    return state
+    if any(key.endswith(MARKER) for key in state):
+        return from_huggingface(state)
+    # DINOv2 groups the blocks of models trained with FSDP; the second number is the block's.
+    return {_CHUNKED_BLOCK.sub(r"blocks.\1", key): value for key, value in state.items()}
 
 
 def load_into(model: timm_vit.VisionTransformer, state: State, origin: str) -> None:
@@ -115,14 +141,19 @@ def load_into(model: timm_vit.VisionTransformer, state: State, origin: str) -> N
 
 
 def _check_width(model: timm_vit.VisionTransformer, state: State, origin: str) -> None:
-    """Refuse another width before timm tries to resize the position embedding across it."""
-    position = state.get("pos_embed")
+    """Refuse another width or patch size; timm would resize across them without a word."""
+    position, patch = state.get("pos_embed"), state.get("patch_embed.proj.weight")
     if position is not None and position.ndim == 3 and position.shape[-1] != model.embed_dim:
-        raise UserError(
-            f"The weights of '{origin}' are {position.shape[-1]} wide, "
-            f"the model is {model.embed_dim} wide.",
-            "Choose the architecture that the weights were made for.",
-        )
+        difference = f"are {position.shape[-1]} wide, the model is {model.embed_dim} wide"
+    elif patch is not None and patch.shape[-2:] != model.patch_embed.proj.weight.shape[-2:]:
+        expected = model.patch_embed.patch_size[0]
+        difference = f"have patches of {patch.shape[-1]} px, the model of {expected} px"
+    else:
+        return
+    raise UserError(
+        f"The weights of '{origin}' {difference}.",
+        "Choose the architecture that the weights were made for.",
+    )
 
 
 def _listing(title: str, keys: list[str]) -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from dermino.errors import UserError
-from dermino.models.encoder_file import FILE_NAME, EncoderFile
+from dermino.models.encoder_file import EncoderFile
+from dermino.models.huggingface import download
 from dermino.models.load import create_backbone, load_encoder
-from dermino.models.weights import load_into, read_state
+from dermino.models.weights import load_into, read_state, weights_file
 from dermino.pretrain.config import ModelConfig, ViewsConfig
 
 
@@ -47,8 +46,10 @@ def build_backbone(model: ModelConfig, views: ViewsConfig, seed: int) -> VisionT
     if model.init:
         if model.init.startswith("timm:"):
             state = load_encoder(model.init).backbone.state_dict()
+        elif model.init.startswith("hf:"):
+            state = download(model.init.removeprefix("hf:"))
         else:
-            state = read_state(_weights_file(model.init))
+            state = read_state(model.init)
         load_into(backbone, state, model.init)
     return backbone
 
@@ -57,11 +58,8 @@ def seen_before(model: ModelConfig) -> dict[str, dict[str, int]] | None:
     """Return what the starting weights were pretrained on; None = unknown, {} = nothing."""
     if model.init is None:
         return {}
-    path = _weights_file(model.init)
+    if model.init.startswith(("timm:", "hf:")):
+        return None
+    path = weights_file(model.init)
     described = EncoderFile.read(path) if path.suffix == ".safetensors" else None
     return described.seen if described is not None else None
-
-
-def _weights_file(init: str) -> Path:
-    path = Path(init)
-    return path / FILE_NAME if path.is_dir() else path
