@@ -65,13 +65,18 @@ def test_manifests_of_several_roots_are_joined(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"split": ["train", "dev"]}, r"Row 1, column 'split': 'dev' is not allowed"),
-        ({"skin_type": [1, 7]}, r"Row 1, column 'skin_type': 7 is too large"),
-        ({"age": [-3.0, 4.0]}, r"Row 0, column 'age': -3.0 is too small"),
-        ({"image": ["a.jpg", "../b.jpg"]}, r"Row 1, column 'image': '../b.jpg' leaves the root"),
-        ({"image": ["/a.jpg", "b.jpg"]}, r"Row 0, column 'image': '/a.jpg' leaves the root"),
-        ({"mask": [None, "x/../../m.png"]}, r"Row 1, column 'mask'.*leaves the root"),
-        ({"image": [None, "b.jpg"]}, r"Row 0, column 'image': None is empty"),
+        ({"split": ["train", "dev"]}, r"Row 2, column 'split': 'dev' is not allowed"),
+        ({"skin_type": [1, 7]}, r"Row 2, column 'skin_type': 7 is too large"),
+        ({"age": [-3.0, 4.0]}, r"Row 1, column 'age': -3.0 is too small"),
+        ({"image": ["a.jpg", "../b.jpg"]}, r"Row 2, column 'image': '../b.jpg' leaves the root"),
+        ({"image": ["/a.jpg", "b.jpg"]}, r"Row 1, column 'image': '/a.jpg' leaves the root"),
+        ({"mask": [None, "x/../../m.png"]}, r"Row 2, column 'mask'.*leaves the root"),
+        ({"image": [None, "b.jpg"]}, r"Row 1, column 'image': None is empty"),
+        ({"image": ["a.jpg", ""]}, r"Row 2, column 'image': '' is empty"),
+        (
+            {"labels": [[], ["nevus", None]]},
+            r"Row 2, column 'labels': \['nevus', None\] holds an empty name",
+        ),
     ],
 )
 def test_a_bad_value_is_named_with_its_row(
@@ -93,6 +98,23 @@ def test_files_that_are_no_manifest_are_named(tmp_path: Path) -> None:
     (tmp_path / "n.csv").write_text("image,age\na.jpg,40\nb.jpg,forty\n")
     with pytest.raises(UserError, match="row 2, column 'age': 'forty'"):
         Manifest.read(tmp_path / "n.csv")
+    (tmp_path / "n.csv").write_text("image,label\na.jpg,nevus\nb.jpg\n")
+    with pytest.raises(UserError, match="Row #3: Expected 2 columns"):
+        Manifest.read(tmp_path / "n.csv")
     (tmp_path / "n.csv").write_bytes("image,label\na.jpg,nævus\n".encode("latin-1"))
     with pytest.raises(UserError, match="UTF"):
         Manifest.read(tmp_path / "n.csv")
+
+
+@pytest.mark.parametrize("stored", ["{", "[1]", '{"version": 2}', '{"sources": {"a": {"new": 1}}}'])
+def test_a_damaged_or_later_description_is_refused(tmp_path: Path, stored: str) -> None:
+    manifest(tmp_path).write(tmp_path / "m.csv")
+    (tmp_path / "m.sources.json").write_text(stored)
+    with pytest.raises(UserError, match=r"m\.sources\.json' describes"):
+        Manifest.read(tmp_path / "m.csv")
+
+
+def test_columns_that_do_not_fit_one_another_are_named(tmp_path: Path) -> None:
+    different = [manifest(tmp_path, scanner=values) for values in ([1, 2], ["a", "b"])]
+    with pytest.raises(UserError, match="scanner"):
+        Manifest.join(different)

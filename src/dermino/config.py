@@ -72,7 +72,10 @@ def _read_recipe(recipe: str | Path) -> dict[str, Any]:
     if path.suffix in {".yaml", ".yml"} or path.exists():
         if not path.is_file():
             raise UserError(f"There is no recipe file '{path}'.", f"Shipped: {recipe_names()}.")
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"The recipe '{path}' cannot be read: {error}.") from error
     elif str(recipe) in recipe_names():
         text = files("dermino.recipes").joinpath(f"{recipe}.yaml").read_text(encoding="utf-8")
     else:

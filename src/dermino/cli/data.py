@@ -101,9 +101,15 @@ def check_data(
     """
     from dermino.data.check import check
     from dermino.data.manifest import Manifest
+    from dermino.errors import UserError
 
-    for path in manifest:
-        base = (out or path.parent) / path.stem
+    bases = [(out or path.parent) / path.stem for path in manifest]
+    if len(set(bases)) < len(bases):
+        raise UserError(
+            "Results of manifests with one name would overwrite each other.",
+            "Check them one by one, each with its own --out.",
+        )
+    for path, base in zip(manifest, bases, strict=True):
         result = check(Manifest.read(path), out=base, workers=workers)
         _print_findings(result.findings, Path(f"{base}.findings.csv"))
         typer.echo(
@@ -127,7 +133,7 @@ def split_data(
     group: Annotated[
         str, typer.Option(help="Column whose values stay together, 'auto' or 'none'.")
     ] = "auto",
-    seed: Annotated[int, typer.Option(help="Another seed gives another split.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed gives another split.")] = 0,
 ) -> None:
     """Write train, val and test into the manifest: stratified, no patient or lesion divided."""
     import pandas as pd
@@ -185,7 +191,7 @@ def generate_data(
     out: Annotated[Path, typer.Option(help="Folder for the images and their manifest.")],
     n: Annotated[int, typer.Option(min=1, help="Number of images.")] = 1000,
     size: Annotated[int, typer.Option(min=32, help="Side of the images in pixels.")] = 224,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same images.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same images.")] = 0,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; all processors by default.")
     ] = None,

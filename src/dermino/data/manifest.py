@@ -111,10 +111,13 @@ class Manifest:
         try:
             table = pq.read_table(path)
         except (pa.ArrowInvalid, OSError) as error:
-            raise UserError(f"'{path}' is not a readable Parquet file: {error}.") from error
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"'{path}' is not a readable Parquet file: {reason}",
+                "A manifest is a .parquet or .csv file: write it again, or import the images.",
+            ) from error
         stored = (table.schema.metadata or {}).get(METADATA_KEY)
-        described = json.loads(stored) if stored else {}
-        described_root, sources = parse_description(described, path.parent)
+        described_root, sources = parse_description(stored or b"{}", path)
         try:
             return cls(table, Path(root or described_root), sources)
         except UserError as error:
@@ -163,7 +166,14 @@ class Manifest:
             tables.append(_prefix_paths(manifest.table, "" if prefix == "." else prefix + "/"))
             for name, info in manifest.sources.items():
                 sources[name] = _merge(sources[name], info) if name in sources else info
-        return cls(pa.concat_tables(tables, promote_options="permissive"), common, sources)
+        try:
+            joined = pa.concat_tables(tables, promote_options="permissive")
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise UserError(
+                f"The manifests do not fit under one another: {error}.",
+                "Give the column one type in all of them, or drop it.",
+            ) from error
+        return cls(joined, common, sources)
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -244,15 +254,29 @@ def read_manifests(paths: Iterable[str | Path]) -> Manifest:
     return Manifest.join([Manifest.read(path) for path in paths])
 
 
-def parse_description(
-    described: Mapping[str, Any], folder: Path
-) -> tuple[Path, dict[str, SourceInfo]]:
-    """Return root and sources from what :meth:`Manifest.describe` gave for ``folder``."""
-    root = Path(os.path.normpath(folder / described.get("root", ".")))
-    sources = {
-        name: SourceInfo(**{**info, "vocabulary": tuple(info.get("vocabulary", ()))})
-        for name, info in described.get("sources", {}).items()
-    }
+def parse_description(stored: bytes, path: Path) -> tuple[Path, dict[str, SourceInfo]]:
+    """Return root and sources from the JSON of :meth:`Manifest.describe`, as stored at ``path``.
+
+    Raises
+    ------
+    UserError
+        If it is damaged, or of a later version.
+    """
+    try:
+        described = json.loads(stored)
+        version = described.get("version", VERSION)
+        if version != VERSION:
+            raise ValueError(f"its version is {version}, this dermino reads {VERSION}")
+        root = Path(os.path.normpath(path.parent / described.get("root", ".")))
+        sources = {
+            name: SourceInfo(**{**info, "vocabulary": tuple(info.get("vocabulary", ()))})
+            for name, info in described.get("sources", {}).items()
+        }
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"'{path}' describes its root and sources in a way that cannot be read: {error}.",
+            "Import the images again.",
+        ) from error
     return root, sources
 
 

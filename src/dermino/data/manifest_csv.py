@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pyarrow as pa
@@ -44,7 +44,9 @@ def read_csv(path: Path, root: str | Path | None = None) -> Manifest:
             frame[name] = pd.Series(parsed, frame.index, dtype=object)
     if "split" in frame.columns:
         frame["split"] = frame["split"].fillna("")
-    described_root, sources = parse_description(_read_json(_sidecar(path)), path.parent)
+    sidecar = _sidecar(path)
+    stored = sidecar.read_bytes() if sidecar.is_file() else b"{}"
+    described_root, sources = parse_description(stored, sidecar)
     try:
         return Manifest.from_frame(frame, root or described_root, sources.values())
     except UserError as error:
@@ -64,15 +66,6 @@ def _sidecar(path: Path) -> Path:
     return path.with_suffix(".sources.json")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise UserError(f"'{path}' is not valid JSON: {error}.", "Correct or delete it.") from error
-
-
 def _join_labels(names: list[str]) -> str:
     if any(SEPARATOR in name or name.startswith("[") for name in names):
         return json.dumps(names, ensure_ascii=False)
@@ -85,7 +78,7 @@ def split_labels(text: str | None, separator: str = SEPARATOR) -> list[str]:
         return []
     if text.lstrip().startswith("["):
         try:
-            return [str(name) for name in json.loads(text)]
+            return [str(name) for name in json.loads(text) if name is not None]
         except json.JSONDecodeError:
             pass
     return [name.strip() for name in text.split(separator) if name.strip()]

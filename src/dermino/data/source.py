@@ -129,6 +129,9 @@ def assemble(
         If no row is left.
     """
     reported = list(findings)
+    if frame.empty:
+        first = next((f" {f.problem}: {f.detail}." for f in reported if f.severity == "error"), "")
+        raise UserError(f"The table of {info.title or info.name} holds no usable row.{first}")
     for row in frame.index[frame["image"].isna()]:
         reported.append(Finding("error", "row names no image", row=int(row)))
     frame = frame[frame["image"].notna()]

@@ -50,7 +50,7 @@ def read_text_table(path: str | Path, findings: list[Finding] | None = None) -> 
         table = pacsv.read_csv(
             path,
             # Rows are numbered only when they are read by one thread.
-            read_options=pacsv.ReadOptions(use_threads=findings is None),
+            read_options=pacsv.ReadOptions(use_threads=False),
             parse_options=pacsv.ParseOptions(
                 delimiter=delimiter,
                 newlines_in_values=True,
@@ -64,7 +64,8 @@ def read_text_table(path: str | Path, findings: list[Finding] | None = None) -> 
             ),
         )
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
-        raise UserError(f"'{path}' cannot be read as CSV: {error}.") from error
+        remedy = "Save it as UTF-8 CSV, and quote values that contain the separator."
+        raise UserError(f"'{path}' cannot be read as CSV: {error}.", remedy) from error
     frame = table.to_pandas().astype(object)
     frame = frame.where(frame.notna(), None)
     frame.columns = pd.Index([name.strip() for name in names])

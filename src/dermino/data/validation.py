@@ -1,7 +1,8 @@
-"""Checks that a table is a manifest; every message names the column, the row and a value."""
+"""Checks that a table is a manifest; messages name the column, the row (from 1) and a value."""
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,9 +16,12 @@ def validate(table: pa.Table) -> pa.Table:
     Raises
     ------
     UserError
-        For a missing required column, a type that cannot be converted, a value that is not
-        allowed, or an image path that leaves the root.
+        For a column that is missing or stands there twice, a type that cannot be converted, a
+        value that is not allowed, or an image path that leaves the root.
     """
+    for name in COLUMNS:
+        if table.column_names.count(name) > 1:
+            raise UserError(f"The manifest has two columns '{name}'.", "Remove one of them.")
     for name, column in COLUMNS.items():
         if name in table.column_names:
             table = _cast(table, name, column)
@@ -61,8 +65,9 @@ def _fill_empty_lists(values: pa.ChunkedArray) -> pa.Array:
 
 
 def _check_values(values: pa.ChunkedArray, name: str, column: Column) -> None:
-    if column.required and values.null_count:
-        _fail(pc.is_null(values), values, name, "is empty")
+    if column.required and not column.allowed:
+        problem = "holds an empty name" if pa.types.is_list(column.type) else "is empty"
+        _fail(_is_empty(values), values, name, problem)
     if column.allowed:
         allowed = pc.is_in(values, pa.array(column.allowed))
         bad = pc.and_(pc.invert(allowed), pc.is_valid(values))
@@ -73,6 +78,18 @@ def _check_values(values: pa.ChunkedArray, name: str, column: Column) -> None:
         _fail(pc.less(values, column.minimum), values, name, "is too small", limits)
     if column.maximum is not None:
         _fail(pc.greater(values, column.maximum), values, name, "is too large", limits)
+
+
+def _is_empty(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Which values are null or empty text; of lists, which hold such a name."""
+    if not pa.types.is_list(values.type):
+        return pc.fill_null(pc.equal(values, ""), True)
+    lists = values.combine_chunks()
+    empty = pc.fill_null(pc.equal(pc.list_flatten(lists), ""), True)
+    owners = np.asarray(pc.list_parent_indices(lists).filter(empty))
+    bad = np.zeros(len(values), dtype=bool)
+    bad[owners] = True
+    return pa.chunked_array([bad])
 
 
 def _check_paths(values: pa.ChunkedArray, name: str) -> None:
@@ -86,8 +103,8 @@ def _fail(
 ) -> None:
     if not pc.any(bad, min_count=0).as_py():
         return
-    row = pc.index(bad, True).as_py()
+    place = pc.index(bad, True).as_py()
     count = pc.sum(bad).as_py()
     others = f" ({count} rows in all)" if count > 1 else ""
-    value = values[row].as_py()
-    raise UserError(f"Row {row}, column '{name}': {value!r} {problem}{others}.", remedy)
+    value = values[place].as_py()
+    raise UserError(f"Row {place + 1}, column '{name}': {value!r} {problem}{others}.", remedy)
