@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
@@ -22,9 +23,11 @@ from dermino.errors import UserError
 from dermino.evaluate.embed import embed
 from dermino.evaluate.evaluate import evaluate
 from dermino.evaluate.leakage import SeenImages, run_folder, seen_in_pretraining
+from dermino.evaluate.metrics import METRICS
 from dermino.evaluate.protocol import PROTOCOLS, Outcome, Trial
 from dermino.evaluate.protocols.linear import LinearProbe
 from dermino.evaluate.protocols.retrieval import Retrieval
+from dermino.evaluate.summary import print_results
 from dermino.evaluate.task import derive_tasks
 from dermino.models.encoder_file import EncoderFile
 from dermino.models.load import create_backbone
@@ -281,7 +284,7 @@ def test_what_is_left_out_of_a_task_is_told(manifest: Path) -> None:
         ({"split": [""] * 36}, "dermino data split"),
         ({"split": ["train"] * 36}, "no test image"),
         ({"labels": [["burn"]] * 36}, "fewer than two classes"),
-        ({"labels": [[]] * 36}, "no train image"),
+        ({"labels": [[]] * 36, "split": ["train"] * 36}, "no image is in the test split"),
     ],
 )
 def test_a_dataset_that_is_no_task_is_refused(
@@ -290,6 +293,46 @@ def test_a_dataset_that_is_no_task_is_refused(
     Manifest.read(manifest).with_columns(**changes).write(manifest)
     with pytest.raises(UserError, match=message):
         run(manifest)
+
+
+def test_images_without_labels_find_neighbours_and_score_nothing(
+    manifest: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Manifest.read(manifest).with_columns(labels=[[]] * 36).write(manifest)
+    table = run(manifest)
+    assert set(table["protocol"]) == {"retrieval"}
+    assert table[["value", "ci_low", "ci_high"]].isna().all(axis=None)
+    assert set(table["note"]) == {"the images carry no labels, so nothing can be scored"}
+    assert set(table["n"]) == {12}
+    said = capfd.readouterr()
+    assert "Protocol 'linear' is skipped for task 'skin'" in said.err
+    assert "12 test images: the images carry no labels" in said.out
+
+    out = manifest.parent / "results"
+    task = json.loads((out / "evaluation.json").read_text())["tasks"][0]
+    assert (task["classes"], task["counts_test"], task["n_test"]) == ([], {}, 12)
+    kept = pd.read_parquet(out / "predictions" / "skin" / "tiny.retrieval.parquet")
+    assert list(kept.columns) == ["image", "neighbours", "similarities"]
+    assert {_splits(manifest)[name] for name in kept["neighbours"].explode()} == {"train"}
+
+    with pytest.raises(UserError, match="linear needs them"):
+        run(manifest, protocols=["linear"])
+    with pytest.raises(UserError, match="no train image has a 'labels'"):
+        run(manifest, target="labels")
+    other = make_manifest(manifest.parent, "other")
+    both = run(manifest, data=[manifest, other], protocols=["linear"])
+    assert set(both["task"]) == {"other"}
+
+
+def test_results_fit_a_terminal_of_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"task": "t", "protocol": "p", "n": 9, "value": 0.5, "ci_low": 0.4, "ci_high": 0.6}
+    row |= {"seen_in_pretraining": "images+labels", "note": "", "encoder": "sixteen-letters-"}
+    table = pd.DataFrame([{**row, "metric": name} for name in METRICS])
+    print_results(table, Console(width=80))
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = (line for line in lines if "sixteen" in line)
+    numbers = ["0.500", "(0.400-0.600)"] * 2
+    assert line.split() == ["sixteen-letters-", *numbers, "images+labels"]
 
 
 def test_a_continuous_target_is_refused(manifest: Path) -> None:
@@ -348,6 +391,17 @@ def test_seen_in_pretraining_compares_images(manifest: Path, tmp_path: Path) -> 
     assert seen_in_pretraining(task, None, None).kind == "unknown"
     assert seen_in_pretraining(task, None, {"other": {"images": 5}}).kind == "none"
     assert seen_in_pretraining(task, None, {"skin": {"images": 5}}).kind == "unknown"
+
+
+def test_namesakes_in_other_folders_are_not_taken_for_each_other() -> None:
+    def look_up(seen: list[str], asked: list[str]) -> list[bool]:
+        table = pa.table({"dataset": ["d"] * len(seen), "image": seen, "labelled": [True] * 2})
+        return SeenImages(table).look_up("d", asked)[0].tolist()
+
+    asked = ["burn/1.png", "bruise/1.png"]
+    assert look_up(["x/burn/1.png", "x/burn/2.png"], asked) == [True, False]
+    assert look_up(["burn/1.png", "freckle/1.png"], asked[1:]) == [False]
+    assert look_up(["part_1/a.png", "part_1/b.png"], ["images/a.jpg"]) == [True]
 
 
 def test_isic_ids_are_compared_across_datasets(tmp_path: Path) -> None:

@@ -251,6 +251,58 @@ def test_missing_pieces_are_said_in_a_sentence(results: Path, tmp_path: Path) ->
         assert said in " ".join(page.text.split())
 
 
+def _change(results: Path, record: str, **values: object) -> None:
+    """Change every record of a kind in ``evaluation.json``."""
+    path = results / "evaluation.json"
+    evaluation = json.loads(path.read_text())
+    evaluation[record] = [{**item, **values} for item in evaluation[record]]
+    path.write_text(json.dumps(evaluation))
+
+
+def test_images_without_labels_are_shown_with_their_neighbours(
+    results: Path, tmp_path: Path
+) -> None:
+    _change(results, "tasks", classes=[], counts_train={}, counts_test={})
+    table = pd.read_csv(results / "results.csv").query("protocol == 'retrieval'")
+    table = table.assign(value=np.nan, ci_low=np.nan, ci_high=np.nan, note="no labels")
+    table.to_csv(results / "results.csv", index=False, na_rep="nan")
+    for path in (results / "predictions" / "demo").iterdir():
+        path.unlink()
+        if ".retrieval." in path.name:
+            images = [f"test {i}.png" for i in range(24)]
+            near = [[f"train {(i + j) % 12}.png" for j in range(5)] for i in range(24)]
+            pd.DataFrame({"image": images, "neighbours": near}).to_parquet(path)
+    page = Page(report(results, tmp_path / "report.html"))
+    text = " ".join(page.text.split())
+    assert "The images carry no labels, so nothing can be scored" in text
+    assert page.tags.count("img") == 8 * (1 + 2 * 5)
+    assert "Total loss" in text
+    for absent in ("✓", "✕", "Macro AUROC", "bootstrap replicates", *CLASSES, "None"):
+        assert absent not in text
+
+
+def test_pictures_can_be_left_out(results: Path, tmp_path: Path) -> None:
+    page = Page(report(results, tmp_path / "report.html", images=False))
+    assert "img" not in page.tags
+    assert "test 1.png" not in page.text
+    assert "The pictures and their file names are left out" in page.text
+    assert "Confusion matrices" in page.text
+
+
+def test_an_encoder_without_run_folder_is_taken_at_its_files_word(
+    results: Path, tmp_path: Path
+) -> None:
+    for seen, said in (
+        (None, "unknown"),
+        ({}, "no image seen"),
+        ({"Demo": {"images": 1200}, "Ham": {"images": 34}}, "1,234 images of Demo, Ham"),
+    ):
+        _change(results, "encoders", seen=seen, run=None)
+        page = Page(report(results, tmp_path / "report.html"))
+        assert said in next(row for row in page.rows if "5.5 M" in row)
+        assert ("No encoder here was pretrained on any image." in page.text) == (seen == {})
+
+
 def test_undefined_metric_shows_its_reason(results: Path, tmp_path: Path) -> None:
     table = pd.read_csv(results / "results.csv")
     table.loc[0, ["value", "ci_low", "ci_high"]] = np.nan
@@ -366,6 +418,11 @@ def test_command_line(results: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert done.value.code == 0
     assert str(out) in capsys.readouterr().out
     assert "Ours" in Page(out).text
+
+    with pytest.raises(SystemExit) as done:
+        main([*map(str, wanted), "--no-images"])
+    assert done.value.code == 0
+    assert "img" not in Page(out).tags
 
     for folder, more in ((tmp_path, []), (tmp_path / "no", []), (results, ["--runs", "no"])):
         with pytest.raises(SystemExit) as failed:

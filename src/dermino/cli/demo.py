@@ -19,6 +19,10 @@ def demo(
             "Default: generated images."
         ),
     ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change the recipe: section.key=value, several side by side."),
+    ] = None,
 ) -> None:
     """Go the whole way in minutes, without a GPU or a network.
 
@@ -27,4 +31,4 @@ def demo(
     """
     from dermino.demo import demo as run
 
-    run(out, data)
+    run(out, data, set_ or ())

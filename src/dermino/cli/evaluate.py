@@ -98,9 +98,10 @@ def evaluate(
     """Measure encoders: retrieval and linear probe, with 95 % bootstrap intervals.
 
     Every dataset of the manifests is a task; its split column says what is learnt from and what
-    is tested (make one with dermino data split). Writes results.csv, evaluation.json and the
-    predictions of every test image. Run it again to continue after an interruption or to add
-    encoders: what is there already is not done again.
+    is tested (make one with dermino data split). Of a dataset without any label the neighbours are
+    found and nothing is scored. Writes results.csv, evaluation.json and the predictions of every
+    test image. Run it again to continue after an interruption or to add encoders: what is there
+    already is not done again.
 
     Example: dermino evaluate --encoder runs/mine random:vit_small_patch14_dinov2
     --data ham.parquet pad.parquet --out results

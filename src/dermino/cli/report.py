@@ -24,15 +24,22 @@ def report(
             help="Pretraining run folders to show besides those of the evaluated encoders.",
         ),
     ] = None,
+    images: Annotated[
+        bool,
+        typer.Option(
+            "--images/--no-images", help="Show test images and their neighbours as thumbnails."
+        ),
+    ] = True,
 ) -> None:
     """Write one HTML page with everything an evaluation found.
 
     Results with intervals, ROC curves, confusion matrices, images with their nearest neighbours,
     pretraining curves and what each encoder saw. The page is one file and asks nothing of the
-    network; it contains thumbnails of your images, so share it as you would share them.
+    network; it contains thumbnails of your images, so share it as you would share them, or leave
+    them out with --no-images.
 
     Example: dermino report results --out report.html
     """
     from dermino.report import report as write_report
 
-    typer.echo(write_report(results, out, title=title, runs=runs or ()))
+    typer.echo(write_report(results, out, title=title, runs=runs or (), images=images))

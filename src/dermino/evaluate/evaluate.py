@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,8 @@ def evaluate(
     protocols:
         Names of :data:`dermino.evaluate.protocol.PROTOCOLS`. Default: retrieval and linear.
     target:
-        Column to predict. Default: the labels, of images that have exactly one.
+        Column to predict. Default: the labels, of images that have exactly one. Where no image of
+        a dataset has any, neighbours are found and nothing is scored.
     image_size:
         Side of the encoders' input in pixels, where it should differ from their own.
     replicates:
@@ -101,11 +103,16 @@ def evaluate(
     where = resolve_device(device)
     asked = {name: PROTOCOLS.get(name)() for name in dict.fromkeys(protocols or DEFAULT_PROTOCOLS)}
     chosen, impossible = derive_tasks(read_manifests(data), target, tasks)
+    _check_labels(chosen, asked)
     for task in chosen:
         check_files(task.manifest.paths())
     candidates = load_candidates(encoders, image_size, where)
     for name, reason in impossible.items():
         console.print(f"Task '{name}' is skipped. {reason}", markup=False, soft_wrap=True)
+    for task, name in product(chosen, asked):
+        if not _can_ask(task, asked[name]):
+            reason = f"Protocol '{name}' is skipped for task '{task.name}', which has no labels."
+            console.print(reason, markup=False, soft_wrap=True)
     plan = [
         _Plan.of(task, candidates, asked, Bootstrap(replicates, seed=seed), feature_cache)
         for task in chosen
@@ -175,9 +182,24 @@ class _Plan:
             )
             for candidate in candidates
             for name, protocol in protocols.items()
+            if _can_ask(task, protocol)
         ]
         exposures = {candidate.name: candidate.exposure(task) for candidate in candidates}
         return cls(task, digests, fingerprint, bootstrap, exposures, cells)
+
+
+def _can_ask(task: Task, protocol: EvaluationProtocol) -> bool:
+    return bool(task.classes) or not protocol.needs_labels
+
+
+def _check_labels(tasks: Sequence[Task], protocols: Mapping[str, EvaluationProtocol]) -> None:
+    """Prove that something is left to do once protocols that need labels have them."""
+    if any(_can_ask(task, protocol) for task in tasks for protocol in protocols.values()):
+        return
+    raise UserError(
+        f"The images of {tasks[0].name} carry no labels, and {', '.join(protocols)} needs them.",
+        "Use --protocol retrieval, or name a column of classes with --target.",
+    )
 
 
 def _hash(*values: Any) -> str:

@@ -7,11 +7,13 @@ section 4.3.2), so every result says what its encoder has seen.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -24,6 +26,9 @@ SEEN_FILE = "seen.parquet"
 _COLUMNS = ["dataset", "image", "labelled"]
 # The ISIC archive gives a picture one id; its challenges and HAM10000 are datasets that share them.
 _ISIC_ID = re.compile(r"ISIC_\d{7}")
+
+# The folders of an image, and whether it was seen with a label.
+_Seen = tuple[tuple[str, ...], bool]
 
 Kind = Literal["none", "images", "images+labels", "unknown"]
 
@@ -69,11 +74,14 @@ class SeenImages:
     """
 
     def __init__(self, table: pa.Table) -> None:
-        self._labelled: dict[str, bool] = {}
+        self._by_key: dict[str, tuple[_Seen, ...]] = {}
         columns = (table[name].to_pylist() for name in _COLUMNS)
         for dataset, image, labelled in zip(*columns, strict=True):
             key = _key(dataset, image)
-            self._labelled[key] = self._labelled.get(key, False) or bool(labelled)
+            folders = _folders(image)
+            namesakes = dict(self._by_key.get(key, ()))
+            namesakes[folders] = namesakes.get(folders, False) or bool(labelled)
+            self._by_key[key] = tuple(namesakes.items())
 
     @classmethod
     def read(cls, run: Path | None) -> SeenImages | None:
@@ -89,11 +97,23 @@ class SeenImages:
                 "It is written by dermino pretrain; remove it to evaluate without it.",
             ) from error
 
-    def count(self, dataset: str, images: Iterable[str]) -> tuple[int, int]:
-        """Return how many of a dataset's images were seen, and how many of them with a label."""
-        keys = (_key(dataset, image) for image in images)
-        found = [self._labelled[key] for key in keys if key in self._labelled]
-        return len(found), sum(found)
+    def look_up(self, dataset: str, images: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Return which of a dataset's images were seen, and which with a label; shape (n,), bool.
+
+        Where several images, among those seen or those looked up, have one file name, the folders
+        that both paths have must be the same too.
+        """
+        keys = [_key(dataset, image) for image in images]
+        repeated = Counter(_key(dataset, image) for image in set(images))
+        seen, labelled = np.zeros((2, len(images)), bool)
+        for row, (key, image) in enumerate(zip(keys, images, strict=True)):
+            namesakes = self._by_key.get(key, ())
+            if not _is_isic_id(key) and (len(namesakes) > 1 or repeated[key] > 1):
+                folders = _folders(image)
+                namesakes = tuple(found for found in namesakes if _agree(found[0], folders))
+            seen[row] = bool(namesakes)
+            labelled[row] = any(with_label for _, with_label in namesakes)
+        return seen, labelled
 
 
 def seen_in_pretraining(
@@ -101,8 +121,8 @@ def seen_in_pretraining(
 ) -> Exposure:
     """Compare a task with what an encoder was pretrained on.
 
-    Images are the same when dataset and base name without extension are, or when they carry the
-    same ISIC id.
+    Images are the same when dataset and base name without extension are (see
+    :meth:`SeenImages.look_up` for names that are not unique), or when they carry the same ISIC id.
 
     Parameters
     ----------
@@ -117,10 +137,9 @@ def seen_in_pretraining(
     if seen_images is None:
         never = seen is not None and task.dataset not in seen
         return Exposure("none", 0, 0, 0, 0) if never else Exposure("unknown")
-    images = task.images
+    met = seen_images.look_up(task.dataset, task.images)
     test, train = (
-        seen_images.count(task.dataset, (images[row] for row in task.rows(split)))
-        for split in ("test", "train")
+        [int(flags[task.rows(split)].sum()) for flags in met] for split in ("test", "train")
     )
     kind: Kind = "images+labels" if test[1] else "images" if test[0] else "none"
     return Exposure(kind, *test, *train)
@@ -130,3 +149,17 @@ def _key(dataset: str, image: str) -> str:
     name = PurePosixPath(image).stem
     isic = _ISIC_ID.search(name)
     return isic.group() if isic else f"{dataset}/{name}"
+
+
+def _is_isic_id(key: str) -> bool:
+    return _ISIC_ID.fullmatch(key) is not None
+
+
+def _folders(image: str) -> tuple[str, ...]:
+    """The folders of a path, innermost first."""
+    return PurePosixPath(image).parent.parts[::-1]
+
+
+def _agree(folders: tuple[str, ...], others: tuple[str, ...]) -> bool:
+    """Whether two paths may be of one file, seen from roots that lie higher or lower."""
+    return all(one == other for one, other in zip(folders, others, strict=False))

@@ -36,7 +36,7 @@ class Trial:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def part(self, split: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return features (m, D) float32 and classes (m,) int64 of a split, on the device."""
+        """Return features (m, D) float32 and targets (m,) int64 of a split, on the device."""
         rows = self.task.rows(split)
         features = torch.from_numpy(self.features[rows]).to(self.device)
         return features, torch.from_numpy(self.task.targets[rows]).to(self.device)
@@ -49,12 +49,12 @@ class Outcome:
     Parameters
     ----------
     predictions:
-        For the test rows, in their order.
+        For the test rows, in their order; None for a task without classes.
     columns:
         More to keep for every test row, such as its neighbours.
     """
 
-    predictions: Predictions
+    predictions: Predictions | None
     columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
 
@@ -65,10 +65,13 @@ class EvaluationProtocol(Protocol):
     ----------
     title, description:
         For people: a few words, and a sentence with the values that matter.
+    needs_labels:
+        Whether it has nothing to do with a task without classes.
     """
 
     title: ClassVar[str]
     description: ClassVar[str]
+    needs_labels: ClassVar[bool]
 
     @property
     def parameters(self) -> dict[str, Any]:

@@ -136,16 +136,15 @@ class ResultsFolder:
             self._write_table()
 
     def _write_predictions(self, cell: Cell, task: Task, outcome: Outcome) -> None:
-        predictions = outcome.predictions
-        names = pa.array(predictions.classes)
         images = task.images
-        columns: dict[str, Any] = {
-            "image": pa.array([images[row] for row in task.rows("test")]),
-            "target": names.take(pa.array(predictions.targets)),
-            "predicted": names.take(pa.array(predictions.predicted)),
-        }
-        for number, name in enumerate(predictions.classes):
-            columns[f"score:{name}"] = pa.array(predictions.scores[:, number])
+        columns: dict[str, Any] = {"image": pa.array([images[row] for row in task.rows("test")])}
+        predictions = outcome.predictions
+        if predictions is not None:
+            names = pa.array(predictions.classes)
+            columns["target"] = names.take(pa.array(predictions.targets))
+            columns["predicted"] = names.take(pa.array(predictions.predicted))
+            for number, name in enumerate(predictions.classes):
+                columns[f"score:{name}"] = pa.array(predictions.scores[:, number])
         for name, values in outcome.columns.items():
             columns[name] = pa.array(values)
         path = self.predictions_path(cell)

@@ -6,17 +6,19 @@ import math
 from typing import Any
 
 import pandas as pd
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from dermino.evaluate.metrics import METRICS
+from dermino.evaluate.task import UNLABELLED
 
 # The two of the paper; a terminal has no room for more.
 _HEADLINES = ("macro_auroc", "macro_f1")
 
 
 def print_results(table: pd.DataFrame, console: Console | None = None) -> None:
-    """Print a small table for each task and protocol, one line an encoder.
+    """Print a small table for each task and protocol, one line an encoder; 80 columns are enough.
 
     Parameters
     ----------
@@ -27,14 +29,15 @@ def print_results(table: pd.DataFrame, console: Console | None = None) -> None:
     """
     console = console or Console(highlight=False)
     for (task, protocol), rows in table.groupby(["task", "protocol"], sort=False):
-        shown = Table(
-            title=f"{task}, {protocol}, {rows['n'].iloc[0]} test images",
-            title_justify="left",
-        )
+        title = f"{task}, {protocol}, {rows['n'].iloc[0]} test images"
+        if set(rows["note"]) == {UNLABELLED}:
+            console.print(f"{title}: {UNLABELLED}.", markup=False, soft_wrap=True)
+            continue
+        shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
         shown.add_column("encoder", overflow="fold")
         for name in _HEADLINES:
             shown.add_column(METRICS[name].title, justify="right", no_wrap=True)
-        shown.add_column("test images seen", no_wrap=True)
+        shown.add_column("images seen", no_wrap=True)
         for encoder, own in rows.groupby("encoder", sort=False):
             by_metric = own.set_index("metric")
             intervals = [_interval(by_metric.loc[name]) for name in _HEADLINES]

@@ -17,6 +17,7 @@ from dermino.data.manifest import Manifest, SourceInfo
 from dermino.errors import UserError, unknown
 
 LABELS = "labels"
+UNLABELLED = "the images carry no labels, so nothing can be scored"
 SPLITS = ("train", "val", "test")
 _CLASSES_AT_MOST = 1000
 _FEW = 10
@@ -25,7 +26,7 @@ _GROUPS = ("patient_id", "lesion_id")
 
 @dataclass(frozen=True)
 class Task:
-    """A classification question with its answers.
+    """A classification question with its answers, or images without labels, which have neither.
 
     Parameters
     ----------
@@ -36,9 +37,10 @@ class Task:
     target:
         The manifest column that holds the answers.
     classes:
-        Names of the C classes, sorted; each occurs in training and in test.
+        Names of the C classes, sorted; each occurs in training and in test. None of them where
+        the images carry no labels: then nothing can be learnt or scored.
     targets:
-        Class of each row, shape (n,), int64.
+        Class of each row, shape (n,), int64; -1 where there are no classes.
     notes:
         What a reader of the results should know: classes and rows set aside, shared lesions.
     """
@@ -71,8 +73,8 @@ class Task:
 
     def counts(self, split: str) -> dict[str, int]:
         """Number of rows of each class in a split."""
-        numbers = np.bincount(self.targets[self.rows(split)], minlength=len(self.classes))
-        return dict(zip(self.classes, numbers.tolist(), strict=True))
+        targets = self.targets[self.rows(split)]
+        return {name: int((targets == code).sum()) for code, name in enumerate(self.classes)}
 
     def clusters(self) -> tuple[str, list[Any] | None]:
         """What is drawn whole in a bootstrap of the test rows: a column's name and its values.
@@ -140,7 +142,8 @@ def derive_tasks(
     manifest:
         With a ``split`` column that says train and test.
     target:
-        The column to predict. Default: the labels, of rows that have exactly one.
+        The column to predict. Default: the labels, of rows that have exactly one; a dataset that
+        has no label at all becomes a task without classes.
     names:
         The tasks wanted. Default: all.
 
@@ -154,20 +157,24 @@ def derive_tasks(
     UserError
         For an unknown column or task, if a wanted task cannot be done, or if none can.
     """
-    target = target or LABELS
-    if target not in manifest.table.column_names:
-        raise unknown("column", target, manifest.table.column_names)
+    column = target or LABELS
+    if column not in manifest.table.column_names:
+        raise unknown("column", column, manifest.table.column_names)
     tasks: dict[str, Task] = {}
     impossible: dict[str, UserError] = {}
     for dataset in manifest.sources:
-        name = task_name(dataset, target)
+        name = task_name(dataset, column)
         if name in tasks or name in impossible:
             raise UserError(
                 f"Two datasets give the task name '{name}'.", "Rename one in its manifest."
             )
         rows = np.asarray(pc.equal(manifest.table["dataset"], dataset))
+        own = manifest.select(rows)
         try:
-            tasks[name] = _derive(name, manifest.select(rows), target)
+            if target is None and not own.labelled.any():
+                tasks[name] = _derive_unlabelled(name, own)
+            else:
+                tasks[name] = _derive(name, own, column)
         except UserError as error:
             impossible[name] = error
     for name in names or ():
@@ -191,12 +198,30 @@ def file_name(name: str) -> str:
     return re.sub(r"[^\w.@+-]+", "-", name).strip("-.") or "unnamed"
 
 
-def _derive(name: str, manifest: Manifest, target: str) -> Task:
+def _splits(name: str, manifest: Manifest) -> np.ndarray:
+    """Return each row's split; a UserError if no row has one."""
     split = np.array(manifest.column("split"), object)
     if not np.isin(split, SPLITS).any():
         raise UserError(
             f"Task '{name}': no image is in a split.", "Make one with: dermino data split MANIFEST"
         )
+    return split
+
+
+def _derive_unlabelled(name: str, manifest: Manifest) -> Task:
+    split = _splits(name, manifest)
+    for part in ("train", "test"):
+        if part not in split:
+            raise UserError(
+                f"Task '{name}': no image is in the {part} split.",
+                "Make a split with: dermino data split MANIFEST",
+            )
+    chosen = manifest.select(np.isin(split, SPLITS))
+    return Task(name, chosen, LABELS, (), np.full(len(chosen), -1), tuple(_shared(chosen)))
+
+
+def _derive(name: str, manifest: Manifest, target: str) -> Task:
+    split = _splits(name, manifest)
     answers, several = _answers(manifest, target, name)
     notes = []
     if several:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import io
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from itertools import islice, zip_longest
+from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from PIL import Image, ImageOps
@@ -22,25 +23,30 @@ _FEWEST_EXAMPLES = 2
 _THUMBNAILS_A_PAGE = 800  # About 4 KB each, so a page stays near 4 MB however much it shows.
 _SIDE = 128
 _QUALITY = 78
+_ANSWERS = ("target", "predicted", "neighbour_targets")
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A thumbnail with its true class; ``data`` is a data URI, or None where the file is gone."""
+    """A thumbnail with its true class, if it has one.
+
+    ``data`` is a data URI, or None where the file is gone; ``right`` tells whether a
+    neighbour has the class of the test image.
+    """
 
     data: str | None
-    label: str
-    right: bool = True
+    label: str | None = None
+    right: bool | None = None
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What one encoder made of a test image."""
+    """What one encoder made of a test image; without labels only the neighbours."""
 
     encoder: str
-    predicted: str
-    right: bool
     neighbours: list[Picture]
+    predicted: str | None = None
+    right: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -59,45 +65,66 @@ def examples_a_task(tasks: int, encoders: int) -> int:
 
 
 def gallery(
-    predictions: Mapping[str, pd.DataFrame], root: str | Path, number: int, seed: int
+    predictions: Mapping[str, pd.DataFrame],
+    root: str | Path,
+    number: int,
+    seed: int,
+    labelled: bool = True,
 ) -> list[Example]:
     """Choose test images and lay each beside its neighbours.
 
-    Half are images that most encoders classify right, half are others; see :func:`choose`.
+    Half are images that most encoders classify right, half are others; see :func:`choose`. Of
+    images without labels any are drawn.
 
     Parameters
     ----------
     predictions:
-        The retrieval predictions of each encoder, with ``neighbours`` and ``neighbour_targets``.
+        The retrieval predictions of each encoder, with ``neighbours`` and, where ``labelled``,
+        ``target``, ``predicted`` and ``neighbour_targets``.
     root:
         Folder that the images are relative to.
     number:
         How many test images.
     seed:
         Of the choice.
+    labelled:
+        Whether there are true classes to show.
     """
+    needed = ["neighbours", *(_ANSWERS if labelled else ())]
     indexed = {
-        name: frame.drop_duplicates("image").set_index("image")
+        name: frame.drop_duplicates("image").set_index("image")[needed]
         for name, frame in predictions.items()
-        if {"neighbours", "neighbour_targets"} <= set(frame.columns)
+        if set(needed) <= set(frame.columns)
     }
     thumbnail = cache(lambda image: _thumbnail(Path(root) / image))
+    chosen = choose(indexed, number, seed) if labelled else draw(indexed, number, seed)
+    rows = {name: frame.loc[chosen].to_dict("index") for name, frame in indexed.items()}
     examples = []
-    for image in choose(indexed, number, seed):
-        target = ""
-        answers = []
-        for name, frame in indexed.items():
-            row = frame.loc[image]
-            target = str(row["target"])
-            nearest = zip(row["neighbours"], row["neighbour_targets"], strict=True)
-            neighbours = [
-                Picture(thumbnail(neighbour), label, label == target)
-                for neighbour, label in islice(nearest, NEIGHBOURS)
-            ]
-            predicted = str(row["predicted"])
-            answers.append(Answer(name, predicted, predicted == target, neighbours))
+    for image in chosen:
+        answers = [_answer(name, found[image], thumbnail) for name, found in rows.items()]
+        target = next(iter(rows.values()))[image].get("target")
         examples.append(Example(Picture(thumbnail(image), target), image, answers))
     return examples
+
+
+def _answer(encoder: str, row: Mapping[Any, Any], thumbnail: Callable[[str], str | None]) -> Answer:
+    pictures = [thumbnail(image) for image in row["neighbours"][:NEIGHBOURS]]
+    if "target" not in row:
+        return Answer(encoder, [Picture(picture) for picture in pictures])
+    target, predicted = str(row["target"]), str(row["predicted"])
+    neighbours = [
+        Picture(picture, label, label == target)
+        for picture, label in zip(pictures, row["neighbour_targets"], strict=False)
+    ]
+    return Answer(encoder, neighbours, predicted, predicted == target)
+
+
+def draw(predictions: Mapping[str, pd.DataFrame], number: int, seed: int) -> list[str]:
+    """Draw test images that all encoders were asked, when there are no labels to choose by."""
+    if not predictions:
+        return []
+    shared = set.intersection(*(set(frame.index) for frame in predictions.values()))
+    return random.Random(seed).sample(sorted(shared), min(number, len(shared)))
 
 
 def choose(predictions: Mapping[str, pd.DataFrame], number: int, seed: int) -> list[str]:

@@ -64,6 +64,7 @@ def report(
     out: str | Path,
     title: str | None = None,
     runs: Sequence[str | Path] = (),
+    images: bool = True,
 ) -> Path:
     """Write what an evaluation found as one self-contained HTML page.
 
@@ -81,6 +82,8 @@ def report(
         The page's heading. Default: the encoders and datasets.
     runs:
         Pretraining run folders to show besides those of the evaluated encoders.
+    images:
+        Whether to show test images and their neighbours; False keeps every picture off the page.
 
     Raises
     ------
@@ -94,7 +97,8 @@ def report(
     names = [encoder.name for encoder in found.encoders]
     looks = marks([*names, *(run.name for run in shown_runs)])
     sections = [
-        _task_section(found, task, looks) for task in track(found.tasks, "Drawing the tasks")
+        _task_section(found, task, looks, images)
+        for task in track(found.tasks, "Drawing the tasks")
     ]
     environment = Environment(
         loader=PackageLoader("dermino.report", "."),
@@ -109,6 +113,7 @@ def report(
         style=Markup(style),
         version=__version__,
         evaluation=found.evaluation,
+        images=images,
         command=shlex.join(found.evaluation.command),
         encoders=found.encoders,
         protocols=found.protocols,
@@ -153,11 +158,13 @@ def _seen(found: Results, runs: Sequence[Run]) -> dict[str, Mapping[str, Seen] |
     return {name: seen[name] for name in order}
 
 
-def _task_section(found: Results, task: TaskRecord, looks: Mapping[str, Mark]) -> _TaskSection:
+def _task_section(
+    found: Results, task: TaskRecord, looks: Mapping[str, Mark], images: bool
+) -> _TaskSection:
     rows = found.overall(task.name)
-    protocol, predictions = _curves_predictions(found, task)
-    retrieved = _predictions(found, task, GALLERY_PROTOCOL)
-    classes = list(task.classes)
+    protocol, predictions = _curves_predictions(found, task) if task.labelled else (None, {})
+    retrieved = _predictions(found, task, GALLERY_PROTOCOL) if images else {}
+    classes = list(task.classes or ())
     if not classes and predictions:
         classes = list(scores(next(iter(predictions.values()))).columns)
     return _TaskSection(
@@ -173,6 +180,7 @@ def _task_section(found: Results, task: TaskRecord, looks: Mapping[str, Mark]) -
             task.root,
             examples_a_task(len(found.tasks), len(retrieved)),
             found.evaluation.seed or 0,
+            task.labelled,
         ),
         subgroups=len(found.table[found.table["task"] == task.name]) - len(rows),
     )

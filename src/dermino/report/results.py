@@ -47,15 +47,24 @@ class EncoderRecord(_Record):
     seen: dict[str, Seen] | None = None
     run: str | None = None
 
+    @property
+    def untrained(self) -> bool:
+        """Whether its own file says that it saw no image in pretraining."""
+        return self.seen == {}
+
 
 class TaskRecord(_Record):
-    """One task; ``root`` is the folder that the predictions' images are relative to."""
+    """One task.
+
+    ``root`` is the folder that the predictions' images are relative to. ``classes`` is None where
+    they are not recorded, and empty where the images carry no labels.
+    """
 
     name: str
     dataset: str = ""
     title: str = ""
     root: str = ""
-    classes: tuple[str, ...] = ()
+    classes: tuple[str, ...] | None = None
     n_train: int | None = None
     n_val: int | None = None
     n_test: int | None = None
@@ -67,6 +76,11 @@ class TaskRecord(_Record):
     synthetic: bool = False
     bootstrap_unit: str = "image"
     notes: tuple[str, ...] = ()
+
+    @property
+    def labelled(self) -> bool:
+        """Whether there are answers to score against."""
+        return self.classes != ()
 
 
 class ProtocolRecord(_Record):
@@ -189,7 +203,8 @@ def _read_parquet(path: Path) -> pd.DataFrame | None:
             f"'{path}' is not a readable Parquet file: {error}.",
             "Remove it to report without it, or evaluate again.",
         ) from error
-    missing = {"image", "target", "predicted"} - set(frame.columns)
+    answers = {"target", "predicted"} if not scores(frame).empty else set()
+    missing = {"image", *answers} - set(frame.columns)
     if missing:
         raise UserError(f"'{path}' lacks the column '{sorted(missing)[0]}'.", "Evaluate again.")
     return frame

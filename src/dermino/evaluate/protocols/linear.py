@@ -42,6 +42,7 @@ class LinearProbe:
         "A linear layer on frozen features: Adam 5e-3, batches of 256, cosine to zero over 50 "
         "epochs; the last epoch, or the best on validation where there is one."
     )
+    needs_labels: ClassVar[bool] = True
 
     epochs: int = 50
     learning_rate: float = 5e-3

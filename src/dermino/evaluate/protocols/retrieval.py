@@ -22,7 +22,7 @@ class Retrieval:
 
     Nothing is learnt. A class's score is its share of the k votes, so an AUROC rests on k + 1
     levels. When classes tie, the one whose neighbour is nearest is predicted; the authors' code
-    takes the first in the alphabet there.
+    takes the first in the alphabet there. Without classes nobody votes.
 
     Parameters
     ----------
@@ -35,6 +35,7 @@ class Retrieval:
         "Zero-shot: the five training images of highest cosine similarity vote; ties go to the "
         "nearest."
     )
+    needs_labels: ClassVar[bool] = False
 
     k: int = 5
 
@@ -44,18 +45,25 @@ class Retrieval:
         return {**asdict(self), "similarity": "cosine", "ties": "nearest"}
 
     def run(self, trial: Trial) -> Outcome:
-        """Vote for every test row."""
+        """Find the neighbours of every test row, and let them vote."""
         task = trial.task
         train, train_targets = trial.part("train")
         test, _ = trial.part("test")
         similarities, nearest = nearest_neighbours(test, train, min(self.k, len(train)))
+        images = np.array(task.images, object)[task.rows("train")]
+        found = {
+            "neighbours": images[nearest].tolist(),
+            "similarities": similarities.tolist(),
+        }
+        if not task.classes:
+            return Outcome(None, found)
         neighbour_targets = train_targets.cpu().numpy()[nearest]
         votes = np.stack([(neighbour_targets == c).sum(1) for c in range(len(task.classes))], 1)
         leading = np.take_along_axis(votes, neighbour_targets, axis=1)
         # argmax gives the first of the greatest: the nearest neighbour of a leading class.
         first = leading.argmax(axis=1)[:, None]
         predicted = np.take_along_axis(neighbour_targets, first, axis=1)[:, 0]
-        images = np.array(task.images, object)[task.rows("train")]
+        names = np.array(task.classes, object)
         return Outcome(
             Predictions(
                 targets=task.targets[task.rows("test")],
@@ -63,11 +71,7 @@ class Retrieval:
                 scores=votes / nearest.shape[1],
                 classes=task.classes,
             ),
-            {
-                "neighbours": images[nearest].tolist(),
-                "similarities": similarities.tolist(),
-                "neighbour_targets": np.array(task.classes, object)[neighbour_targets].tolist(),
-            },
+            {**found, "neighbour_targets": names[neighbour_targets].tolist()},
         )
 
 
