@@ -81,3 +81,11 @@ def test_unknown_commands_exit_with_two(capsys: pytest.CaptureFixture) -> None:
         main(["pretrian"])
     assert stopped.value.code == 2
     assert "pretrain" in capsys.readouterr().err
+
+
+def test_a_folder_of_a_recipes_name_does_not_hide_the_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "demo").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load_config(PretrainConfig, "demo").epochs > 0

@@ -17,7 +17,9 @@ from dermino.files import write_text
 class Config(BaseModel):
     """A typed configuration that rejects keys it does not know."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+    )
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)
@@ -69,7 +71,7 @@ def save_config(config: Config, path: str | Path) -> None:
 
 def _read_recipe(recipe: str | Path) -> dict[str, Any]:
     path = Path(recipe)
-    if path.suffix in {".yaml", ".yml"} or path.exists():
+    if path.suffix in {".yaml", ".yml"} or path.is_file():
         if not path.is_file():
             raise UserError(f"There is no recipe file '{path}'.", f"Shipped: {recipe_names()}.")
         try:
@@ -108,7 +110,9 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str) -> User
     """Turn pydantic's report into one line a problem, with the nearest key for a misspelt one."""
     lines = []
     for problem in error.errors():
-        location = [str(part) for part in problem["loc"]]
+        parts = [str(part) for part in problem["loc"]]
+        # pydantic also names the members of a union, such as literal['auto']: they are no keys.
+        location = [part for part in parts if part.replace("_", "").isalnum()]
         key = ".".join(location)
         if problem["type"] == "extra_forbidden":
             guess = nearest(location[-1], _keys(model, location[:-1]))
