@@ -90,9 +90,14 @@ def test_weights_that_do_not_fit_are_listed_and_nothing_is_skipped(tmp_path: Pat
 def test_files_that_would_run_code_or_are_no_weights_are_refused(tmp_path: Path) -> None:
     torch.save({"model": Path("code")}, tmp_path / "pickled.pth")
     (tmp_path / "text.safetensors").write_text("no weights")
-    for name in ("pickled.pth", "text.safetensors", "absent.pth"):
+    (tmp_path / "empty.pth").touch()
+    torch.save({0: torch.zeros(2)}, tmp_path / "numbered.pth")
+    for name in ("pickled.pth", "text.safetensors", "absent.pth", "empty.pth", "numbered.pth"):
         with pytest.raises(UserError, match=name):
             read_state(tmp_path / name)
+    save_file(dinov2(56).state_dict(), tmp_path / "x.safetensors", {"architecture": "vit"})
+    with pytest.raises(UserError, match="its description cannot be read"):
+        load_encoder(str(tmp_path / "x.safetensors"))
 
 
 def test_an_encoder_file_brings_all_it_needs(tmp_path: Path, images: torch.Tensor) -> None:

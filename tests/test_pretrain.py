@@ -9,7 +9,7 @@ import pytest
 import timm
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from dermino.cli.main import main
 from dermino.data.manifest import Manifest, SourceInfo
@@ -123,6 +123,55 @@ def test_a_killed_run_ends_where_the_uninterrupted_one_does(
     assert all(torch.equal(resumed[key], whole[key]) for key in whole)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("optimizer.base_lr=0.5", "optimizer.base_lr: 0.01 then, 0.5 now"),
+        ("batch_size_per_device=12", "batch_size: 8 then, 12 now"),
+        ("seed=1", "seed: 0 then, 1 now"),
+        (None, "taxonomy: .* then, None now\nother images"),
+    ],
+)
+def test_another_run_is_not_taken_up(
+    data: Path, taxonomy: Path, finished: Path, change: str | None, message: str
+) -> None:
+    changes, labels = ([change], taxonomy) if change else ([], None)
+    overrides = [*TINY, "steps=6", *changes]
+    with pytest.raises(UserError, match=message):
+        pretrain([data / "clinic.parquet"], finished, labels, "demo", overrides, resume=True)
+
+
+def test_a_damaged_checkpoint_is_passed_over(data: Path, finished: Path, tmp_path: Path) -> None:
+    overrides = [*TINY, "steps=2", "checkpoint_every=1"]
+    arguments = ([data / "clinic.parquet"], tmp_path / "run", None, "demo", overrides)
+    pretrain(*arguments)
+    whole = load_file(tmp_path / "run" / "encoder.safetensors")
+    newest = tmp_path / "run" / "checkpoints" / "step_00000002.pt"
+    content = bytearray(newest.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 64] = bytes(64)
+    newest.write_bytes(content)
+    pretrain(*arguments, resume=True)
+    resumed = load_file(tmp_path / "run" / "encoder.safetensors")
+    assert len(losses(tmp_path / "run")) == 2
+    assert all(torch.equal(resumed[key], whole[key]) for key in whole)
+
+
+def test_weights_that_are_no_numbers_stop_the_run(data: Path, finished: Path) -> None:
+    state = load_file(finished / "encoder.safetensors")
+    save_file({**state, "norm.bias": torch.full((32,), torch.nan)}, data / "nan.safetensors")
+    overrides = [*TINY, "steps=2", f"model.init={data / 'nan.safetensors'}"]
+    with pytest.raises(UserError, match="no longer a number after step 1"):
+        pretrain([data / "clinic.parquet"], data / "diverged", None, "demo", overrides)
+    assert not (data / "diverged" / "encoder.safetensors").exists()
+
+
+def test_images_seen_by_the_starting_weights_stay_seen(data: Path, finished: Path) -> None:
+    overrides = [*TINY, "steps=1", f"model.init={finished / 'encoder.safetensors'}"]
+    pretrain([data / "clinic.parquet"], data / "second", None, "demo", overrides)
+    assert sum(pd.read_parquet(data / "second" / "seen.parquet")["labelled"]) == 12
+
+
 def test_archives_without_any_label_and_with_broken_images_train(data: Path) -> None:
     manifest = Manifest.read(data / "clinic.parquet")
     names = [*manifest.column("image")[:20], "broken.jpg"]
@@ -133,6 +182,22 @@ def test_archives_without_any_label_and_with_broken_images_train(data: Path) -> 
     pretrain([data / "bare.parquet"], run, None, "demo", [*TINY, "steps=6"])
     assert "knowledge" not in json.loads((run / "metrics.jsonl").read_text().splitlines()[0])
     assert "broken.jpg" in (run / "unreadable.csv").read_text()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_run_gives_up_when_hardly_an_image_can_be_read(data: Path, workers: int) -> None:
+    names = [f"broken_{i}.jpg" for i in range(200)]
+    for name in names:
+        (data / name).write_bytes(b"\xff\xd8 not a photograph")
+    frame = pd.DataFrame({"image": ["0.jpg", *names], "dataset": "broken"})
+    Manifest.from_frame(frame, data).write(data / "broken.parquet")
+    run, overrides = data / f"broken_{workers}", [*TINY, "steps=1", f"workers={workers}"]
+    with pytest.raises(UserError, match=r"^20 images in a row cannot be read\.") as given_up:
+        pretrain([data / "broken.parquet"], run, None, "demo", overrides)
+    assert "Traceback" not in given_up.value.message
+    Manifest.from_frame(frame[1:], data).write(data / "broken.parquet")
+    with pytest.raises(UserError, match="None of 20 images looked at can be read"):
+        pretrain([data / "broken.parquet"], data / "unread", None, "demo", overrides)
 
 
 def test_dinov2_is_the_same_run_without_labels(data: Path, taxonomy: Path) -> None:
@@ -166,9 +231,12 @@ def test_starting_weights_are_found_in_runs_and_files_and_resized(
         (["--set", "model.architecture=vit_tny_patch16_224"], "vit_tiny_patch16_224"),
         (["--set", "views.local_size=33"], "multiple of the patch size"),
         (["--set", "model.init=nowhere.pth"], "nowhere.pth"),
+        (["--set", "model.model_args={dpth: 2}"], "timm cannot build"),
+        (["--set", "workers=-1"], "'workers'"),
+        (["--set", "optimizer.base_lr=.inf"], "finite number"),
         (["--labels", "nowhere"], "nowhere"),
         (["--recipe", "dermino-vitb"], "dermino-vitb14"),
-        (["--split", "trian"], "split"),
+        (["--split", "trian"], "train"),
     ],
 )
 def test_bad_input_is_named_before_any_work(

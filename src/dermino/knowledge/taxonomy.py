@@ -166,7 +166,7 @@ class Taxonomy:
             stored = json.loads((folder / TABLE).read_text(encoding="utf-8"))
             embeddings = load((folder / EMBEDDINGS).read_bytes())["embeddings"]
             taxonomy = cls._from_described(stored, embeddings)
-        except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
             raise UserError(f"The taxonomy '{folder}' cannot be read: {error}.", remedy) from error
         if taxonomy.fingerprint != stored.get("fingerprint"):
             raise UserError(

@@ -59,12 +59,19 @@ class EncoderFile:
         metadata = read_metadata(Path(path))
         if "architecture" not in metadata:
             return None
-        return cls(
-            metadata["architecture"],
-            json.loads(metadata.get("model_args", "{}")),
-            Preprocess.from_dict(json.loads(metadata["preprocess"])),
-            json.loads(metadata.get("seen", "null")),
-        )
+        try:
+            return cls(
+                metadata["architecture"],
+                json.loads(metadata.get("model_args", "{}")),
+                Preprocess.from_dict(json.loads(metadata["preprocess"])),
+                json.loads(metadata.get("seen", "null")),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"'{path}' names an architecture, but the rest of its description cannot be read: "
+                f"{error!r}.",
+                "Is it of a later dermino? Export it again.",
+            ) from error
 
 
 def read_metadata(path: Path) -> dict[str, str]:

@@ -69,7 +69,13 @@ def create_backbone(architecture: str, **model_args: Any) -> nn.Module:
     """Create an untrained timm model without classifier; an unknown name gives the nearest."""
     if not timm.is_model(architecture):
         raise unknown("timm model", architecture, timm.list_models())
-    return timm.create_model(architecture, pretrained=False, num_classes=0, **model_args)
+    try:
+        return timm.create_model(architecture, pretrained=False, num_classes=0, **model_args)
+    except Exception as error:  # Whatever a model's own constructor says of the arguments.
+        raise UserError(
+            f"timm cannot build '{architecture}' with {model_args}: {error}.",
+            "Check the arguments against timm's documentation of the model.",
+        ) from error
 
 
 def _from_timm(alias: str, name: str, image_size: int | None, pretrained: bool) -> Encoder:
@@ -88,7 +94,7 @@ def _from_timm(alias: str, name: str, image_size: int | None, pretrained: bool) 
             ) from error
     else:
         torch.manual_seed(0)
-        backbone = timm.create_model(architecture, pretrained=False, num_classes=0, **sizes)
+        backbone = create_backbone(architecture, **sizes)
     data = resolve_model_data_config(backbone)
     size = image_size or data["input_size"][-1]
     preprocess = Preprocess(

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.models import vision_transformer as timm_vit
 
@@ -23,6 +22,7 @@ _PREFIXES = ("module.", "backbone.", "student.")
 _CHUNKED_BLOCK = re.compile(r"^blocks\.\d+\.(\d+\.)")
 _HUGGINGFACE_FILE = "model.safetensors"
 _SHOWN = 8
+_REMEDY = "Give a .safetensors file, or a .pth that holds tensors only."
 
 
 def weights_file(path: str | Path) -> Path:
@@ -58,12 +58,15 @@ def read_state(path: str | Path) -> State:
         if path.suffix == ".safetensors":
             return _backbone_only(load_file(path))
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        reason = str(error).splitlines()[0]
+    except pickle.UnpicklingError as error:
         raise UserError(
-            f"'{path}' cannot be read as weights: {reason}",
-            "Give a .safetensors file, or a .pth that holds tensors only.",
+            f"'{path}' is not a file of weights, or holds Python objects, which are never loaded: "
+            "they could run code.",
+            _REMEDY,
         ) from error
+    except Exception as error:  # A damaged file makes the readers raise anything.
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"'{path}' cannot be read as weights: {reason}", _REMEDY) from error
     return _backbone_only(_unwrap(loaded, path))
 
 
@@ -74,7 +77,7 @@ def _unwrap(loaded: Any, path: Path) -> State:
             break
         loaded = loaded[wrapper]
     if not isinstance(loaded, dict) or not all(
-        isinstance(value, torch.Tensor) for value in loaded.values()
+        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in loaded.items()
     ):
         raise UserError(f"'{path}' holds no state dict.", "It must map names to tensors.")
     return loaded
@@ -115,7 +118,10 @@ def load_into(model: timm_vit.VisionTransformer, state: State, origin: str) -> N
     state = {key: value.float() for key, value in state.items()}
     expected = model.state_dict()
     _check_width(model, state, origin)
-    converted = timm_vit.checkpoint_filter_fn(dict(state), model)
+    try:
+        converted = timm_vit.checkpoint_filter_fn(dict(state), model)
+    except Exception as error:  # timm resizes and renames without looking at shapes first.
+        raise UserError(f"The weights of '{origin}' do not fit the model: {error}.") from error
     converted = {key: value for key, value in converted.items() if not key.startswith("head.")}
     missing = sorted(set(expected) - set(converted))
     unexpected = sorted(set(converted) - set(expected) - IGNORED)

@@ -24,6 +24,7 @@ class Sample:
     masks: torch.Tensor
     row: int
     unreadable: tuple[int, ...]
+    failure: str
 
 
 # Not frozen: Fabric's mixed precision walks through what a module is given and writes copies.
@@ -49,6 +50,8 @@ class Batch:
         (B,) int64, rows of the manifest.
     unreadable:
         Rows that had to be replaced because their image cannot be read.
+    failure:
+        Why no replacement could be read either; empty where one could.
     """
 
     global_crops: torch.Tensor
@@ -61,6 +64,7 @@ class Batch:
     known: torch.Tensor
     rows: torch.Tensor
     unreadable: tuple[int, ...]
+    failure: str
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -132,6 +136,7 @@ class Collate:
             known=torch.from_numpy(known),
             rows=torch.from_numpy(rows),
             unreadable=tuple(row for sample in samples for row in sample.unreadable),
+            failure=next((sample.failure for sample in samples if sample.failure), ""),
         )
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import torch
 
@@ -14,6 +14,7 @@ from dermino.files import atomic_path
 from dermino.progress import console
 
 FOLDER = "checkpoints"
+KEYS = frozenset({"step", "method", "optimizer"})
 _NAME = re.compile(r"step_(\d+)\.pt$")
 
 
@@ -38,14 +39,27 @@ def load_checkpoint(run: Path) -> dict[str, Any] | None:
     paths = _existing(run)
     for path in paths:
         try:
-            return torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
-            console.print(f"{path.name} cannot be read ({error}); trying the one before.")
+            return _read(path)
+        except Exception as error:  # A damaged file makes zipfile and torch raise anything.
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            console.print(f"{path.name} cannot be read ({reason}); trying the one before.")
     if paths:
         raise UserError(
             f"No checkpoint in '{run / FOLDER}' can be read.", "Start again with another --out."
         )
     return None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    with ZipFile(path) as archive:  # torch.load does not look at the checksums of tensors.
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"{damaged} is damaged")
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    missing = KEYS - state.keys()
+    if missing:
+        raise ValueError(f"it has no {min(missing)}")
+    return state
 
 
 def _existing(run: Path) -> list[Path]:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, field_validator
 
 from dermino.config import Config
 from dermino.pretrain.objectives.image import Pairing
 from dermino.pretrain.objectives.knowledge import Reduction
 from dermino.pretrain.views.photometric import Blur
 
-Share = tuple[float, float]
+
+def _increasing(limits: tuple[float, float]) -> tuple[float, float]:
+    low, high = limits
+    if not 0 < low <= high <= 1:
+        raise ValueError(f"must satisfy 0 < low <= high <= 1, not {low}, {high}")
+    return limits
+
+
+Share = Annotated[tuple[float, float], AfterValidator(_increasing)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class ModelConfig(Config):
@@ -25,6 +34,13 @@ class ModelConfig(Config):
     init: str | None = None
     drop_path: float = Field(0.3, ge=0, lt=1)
     model_args: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("model_args")
+    @classmethod
+    def _leave_the_size_to_the_views(cls, model_args: dict[str, Any]) -> dict[str, Any]:
+        if "img_size" in model_args:
+            raise ValueError("img_size is what views.global_size sets")
+        return model_args
 
 
 class HeadConfig(Config):
@@ -92,7 +108,7 @@ class OptimizerConfig(Config):
     warmup_epochs: float = Field(10, ge=0)
     weight_decay: float = Field(0.04, ge=0)
     weight_decay_end: float = Field(0.2, ge=0)
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     clip_grad: float = Field(3.0, ge=0)
     layer_decay: float = Field(1.0, gt=0, le=1)
     patch_embed_lr_multiplier: float = Field(0.2, gt=0)
@@ -121,17 +137,9 @@ class PretrainConfig(Config):
     epochs: float = Field(100, gt=0)
     epoch_length: PositiveInt | None = None
     steps: PositiveInt | None = None
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
-    workers: int | Literal["auto"] = "auto"
+    workers: NonNegativeInt | Literal["auto"] = "auto"
     checkpoint_every: PositiveInt = 1000
     keep_checkpoints: PositiveInt = 2
     log_every: PositiveInt = 10
-
-    @model_validator(mode="after")
-    def _check_ranges(self) -> PretrainConfig:
-        ranges = (self.views.global_scale, self.views.local_scale, self.masking.ratio)
-        for low, high in ranges:
-            if not 0 < low <= high <= 1:
-                raise ValueError(f"a range must satisfy 0 < low <= high <= 1, got {low}, {high}")
-        return self

@@ -11,7 +11,6 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dermino.data.images import UnreadableImage, read_image
 from dermino.data.manifest import Manifest
-from dermino.errors import UserError
 from dermino.knowledge.encoded_labels import EncodedLabels
 from dermino.pretrain.batch import Collate, Sample
 from dermino.pretrain.config import MaskingConfig, ViewsConfig
@@ -25,7 +24,7 @@ from dermino.pretrain.views.photometric import (
 )
 
 # An image that cannot be read is replaced by another one this often before the run gives up.
-_REPLACEMENTS = 20
+REPLACEMENTS = 20
 
 
 class PretrainDataset(Dataset[Sample]):
@@ -72,7 +71,7 @@ class PretrainDataset(Dataset[Sample]):
         return int(_order(self.seed, epoch, len(self.manifest))[place])
 
     def __getitem__(self, position: int) -> Sample:
-        row, image, unreadable = self._read(position)
+        row, image, unreadable, failure = self._read(position)
         random = generator(self.seed, Stream.SAMPLE, position)
         views, size = self.views, self.views.local_size
         global_crops, global_photometric = [], []
@@ -97,6 +96,7 @@ class PretrainDataset(Dataset[Sample]):
             masks=torch.from_numpy(self._masks(position, random)),
             row=row,
             unreadable=tuple(unreadable),
+            failure=failure,
         )
 
     def _masks(self, position: int, random: np.random.Generator) -> np.ndarray:
@@ -110,22 +110,24 @@ class PretrainDataset(Dataset[Sample]):
         ]
         return np.stack(masks)
 
-    def _read(self, position: int) -> tuple[int, torch.Tensor, list[int]]:
-        """Read the image of a position, or another one in its place."""
+    def _read(self, position: int) -> tuple[int, torch.Tensor, list[int], str]:
+        """Read the image of a position, or another one in its place, and say where that failed.
+
+        Giving up is a value, not an error: from a loader's process errors arrive with a traceback
+        for a message.
+        """
         row = self.row(position)
         unreadable: list[int] = []
         random = generator(self.seed, Stream.REPLACEMENT, position)
         while True:
             try:
-                return row, read_image(self.manifest.path(row), self.min_side), unreadable
+                image = read_image(self.manifest.path(row), self.min_side)
+                return row, image, unreadable, ""
             except UnreadableImage as error:
                 unreadable.append(row)
-                if len(unreadable) > _REPLACEMENTS:
-                    raise UserError(
-                        f"{_REPLACEMENTS} images in a row cannot be read, the last one "
-                        f"'{error.path}': {error.reason}.",
-                        "Run dermino data check and train on what it leaves.",
-                    ) from error
+                if len(unreadable) > REPLACEMENTS:
+                    blank = torch.zeros(3, 1, 1, dtype=torch.uint8)
+                    return row, blank, unreadable, error.message
                 row = int(random.integers(len(self.manifest)))
 
 

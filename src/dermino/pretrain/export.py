@@ -11,6 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 from dermino.data.manifest import Manifest
 from dermino.files import atomic_path, write_text
 from dermino.knowledge.encoded_labels import EncodedLabels
+from dermino.models.encoder_file import FILE_NAME as ENCODER_FILE
 from dermino.models.encoder_file import EncoderFile
 from dermino.models.preprocess import Preprocess
 from dermino.pretrain.backbone import model_args
@@ -38,12 +39,10 @@ def export_encoder(
     described.write(path, vit.state_dict())
 
 
-def write_seen(
-    run: Path, manifest: Manifest, labels: EncodedLabels | None, init: str | None
-) -> None:
-    """Write which images the run trains on, and whether with their labels.
+def seen_images(manifest: Manifest, labels: EncodedLabels | None, init: str | None) -> pa.Table:
+    """Return which images a run trains on: ``dataset``, ``image``, ``labelled``, one row each.
 
-    Where it starts from another run, that run's images are seen too.
+    Where it starts from another run's encoder, that run's images are seen too.
     """
     labelled = labels.labelled if labels is not None else [False] * len(manifest)
     table = pa.table(
@@ -53,9 +52,15 @@ def write_seen(
             "labelled": pa.array(labelled, pa.bool_()),
         }
     )
-    earlier = Path(init or "") / SEEN_FILE
+    path = Path(init or "")
+    earlier = (path.parent if path.name == ENCODER_FILE else path) / SEEN_FILE
     if init and earlier.is_file():
         table = pa.concat_tables([table, pq.read_table(earlier, schema=table.schema)])
+    return table
+
+
+def write_seen(run: Path, table: pa.Table) -> None:
+    """Write what :func:`seen_images` returned."""
     with atomic_path(run / SEEN_FILE) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 

@@ -12,11 +12,13 @@ from rich.table import Table
 from dermino.data.manifest import Manifest
 from dermino.errors import UserError
 from dermino.knowledge.encoded_labels import EncodedLabels
+from dermino.knowledge.taxonomy import Taxonomy
 from dermino.pretrain.config import PretrainConfig
 from dermino.pretrain.method import Method
 from dermino.pretrain.schedules import Length, scaled_lr
 from dermino.progress import console
 
+FILE_NAME = "plan.json"
 # Bytes kept for the backward pass per token, channel and block: residual stream and norms, qkv and
 # attention output, layer scale, the four-fold hidden layer before and after GELU.
 _ACTIVATION_BYTES = {"32-true": 72, "bf16-mixed": 48}
@@ -34,6 +36,8 @@ class Plan:
         Images and labelled images of each dataset.
     concepts:
         Disease prototypes; 0 without a taxonomy.
+    taxonomy:
+        The taxonomy's fingerprint; None without one.
     batch_size:
         Images of one step over all devices.
     peak_lr:
@@ -52,6 +56,7 @@ class Plan:
     images: int
     labelled: int
     concepts: int
+    taxonomy: str | None
     devices: int
     batch_size: int
     steps: int
@@ -99,6 +104,7 @@ def make_plan(
     config: PretrainConfig,
     manifest: Manifest,
     labels: EncodedLabels | None,
+    taxonomy: Taxonomy | None,
     method: Method,
     devices: int,
     precision: str,
@@ -128,6 +134,7 @@ def make_plan(
         images=len(manifest),
         labelled=int(labels.labelled.sum()) if labels is not None else 0,
         concepts=labels.known.shape[1] if labels is not None else 0,
+        taxonomy=taxonomy.fingerprint if taxonomy is not None else None,
         devices=devices,
         batch_size=batch_size,
         steps=length.steps,

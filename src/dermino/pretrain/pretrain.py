@@ -9,8 +9,10 @@ import numpy as np
 import torch
 
 from dermino.config import load_config, save_config
+from dermino.data.images import UnreadableImage, read_image
 from dermino.data.manifest import Manifest, read_manifests
-from dermino.errors import UserError
+from dermino.data.schema import SPLITS
+from dermino.errors import UserError, unknown
 from dermino.files import writable_folder, write_json
 from dermino.knowledge.prototypes import initial_prototypes
 from dermino.knowledge.taxonomy import Taxonomy
@@ -18,11 +20,19 @@ from dermino.models.encoder_file import FILE_NAME as ENCODER_FILE
 from dermino.pretrain.backbone import build_backbone, seen_before
 from dermino.pretrain.checkpoint import load_checkpoint
 from dermino.pretrain.config import PretrainConfig
-from dermino.pretrain.dataset import PretrainDataset
-from dermino.pretrain.export import START_FILE, export_encoder, write_seen, write_summary
+from dermino.pretrain.dataset import REPLACEMENTS, PretrainDataset
+from dermino.pretrain.export import (
+    START_FILE,
+    export_encoder,
+    seen_images,
+    write_seen,
+    write_summary,
+)
 from dermino.pretrain.launch import build_fabric, resolve_precision
 from dermino.pretrain.method import METHODS, Method
+from dermino.pretrain.plan import FILE_NAME as PLAN_FILE
 from dermino.pretrain.plan import make_plan
+from dermino.pretrain.resume import CONFIG_FILE, refuse_another_run
 from dermino.pretrain.trainer import Trainer
 from dermino.progress import console
 
@@ -83,6 +93,7 @@ def pretrain(
         config,
         manifest,
         encoded,
+        taxonomy,
         method,
         fabric.world_size,
         resolve_precision(config, fabric.device.type),
@@ -96,21 +107,26 @@ def pretrain(
         config.seed,
     )
     trainer = Trainer(fabric, config, method, dataset, encoded, length, run)
+    before = seen_before(config.model)
+    images = seen_images(manifest, encoded, config.model.init)
     checkpoint = load_checkpoint(run) if resume else None
     if checkpoint is not None:
+        refuse_another_run(run, config, plan, images)
         trainer.load(checkpoint)
     if fabric.is_global_zero:
         plan.show()
-        if checkpoint is not None:
+        if trainer.step == length.steps:
+            console.print(f"This run has finished: all {length.steps} steps are done.")
+        elif checkpoint is not None:
             console.print(f"Resuming after step {trainer.step} of {length.steps}.")
         else:
-            save_config(config, run / "config.yaml")
-            write_json(run / "plan.json", plan.to_dict())
-            write_seen(run, manifest, encoded, config.model.init)
-            export_encoder(run / START_FILE, method.encoder, config, seen_before(config.model))
+            save_config(config, run / CONFIG_FILE)
+            write_json(run / PLAN_FILE, plan.to_dict())
+            write_seen(run, images)
+            export_encoder(run / START_FILE, method.encoder, config, before)
     trainer.train()
     if fabric.is_global_zero:
-        seen = {**(seen_before(config.model) or {}), **plan.sources}
+        seen = {**(before or {}), **plan.sources}
         export_encoder(run / ENCODER_FILE, method.encoder, config, seen)
         write_summary(run, plan)
         console.print(f"Encoder: {run / ENCODER_FILE}")
@@ -120,7 +136,7 @@ def pretrain(
 
 def _open_run(out: str | Path, resume: bool) -> Path:
     run = writable_folder(out)
-    if not resume and (run / "config.yaml").exists():
+    if not resume and (run / CONFIG_FILE).exists():
         raise UserError(
             f"'{run}' already holds a run.", "Add --resume to continue it, or choose another --out."
         )
@@ -129,6 +145,9 @@ def _open_run(out: str | Path, resume: bool) -> Path:
 
 def _select(manifest: Manifest, splits: Sequence[str] | None) -> Manifest:
     """Keep the rows to train on; test rows stay out unless asked for by name."""
+    for name in splits or ():
+        if name not in SPLITS:
+            raise unknown("split", name, [known for known in SPLITS if known])
     column = np.asarray(manifest.table["split"].to_pylist(), dtype=object)
     chosen = np.isin(column, list(splits)) if splits is not None else column != "test"
     left_out = len(manifest) - int(chosen.sum())
@@ -144,18 +163,28 @@ def _select(manifest: Manifest, splits: Sequence[str] | None) -> Manifest:
 def _probe_images(manifest: Manifest) -> None:
     step = max(len(manifest) // _PROBED_IMAGES, 1)
     rows = range(0, len(manifest), step)
-    missing = [row for row in rows if not manifest.path(row).is_file()]
-    if not missing:
-        return
-    first = manifest.path(missing[0])
-    if len(missing) == len(rows):
+    paths = [manifest.path(row) for row in rows]
+    missing = [path for path in paths if not path.is_file()]
+    if len(missing) == len(paths):
         raise UserError(
-            f"None of the images can be found; the first one should be '{first}'.",
+            f"None of the images can be found; the first one should be '{paths[0]}'.",
             "Have they moved? Import them again, or put the manifest back beside them.",
         )
-    console.print(
-        f"{len(missing)} of {len(rows)} images looked for are missing, '{first}' for one; "
-        "others will be shown in their place. dermino data check lists them."
+    if missing:
+        console.print(
+            f"{len(missing)} of {len(paths)} images looked for are missing, '{missing[0]}' for "
+            "one; others will be shown in their place. dermino data check lists them."
+        )
+    tried = [path for path in paths if path.is_file()][:REPLACEMENTS]
+    for path in tried:
+        try:
+            read_image(path)
+            return
+        except UnreadableImage as error:
+            reason = error.message
+    raise UserError(
+        f"None of {len(tried)} images looked at can be read. {reason}",
+        "Run dermino data check and train on what it leaves.",
     )
 
 

@@ -14,7 +14,7 @@ from dermino.errors import UserError
 from dermino.pretrain.batch import Batch
 from dermino.pretrain.checkpoint import save_checkpoint
 from dermino.pretrain.config import PretrainConfig
-from dermino.pretrain.dataset import PretrainDataset, StepSampler, build_loader
+from dermino.pretrain.dataset import REPLACEMENTS, PretrainDataset, StepSampler, build_loader
 from dermino.pretrain.display import TrainingDisplay
 from dermino.pretrain.launch import resolve_workers
 from dermino.pretrain.method import Method
@@ -104,18 +104,22 @@ class Trainer:
         with TrainingDisplay(self.step, self.length.steps, fabric.is_global_zero) as display:
             for batch in loader:
                 window.batch_arrived()
+                self._note_unreadable(batch)
                 values = self.schedules.at(self.step)
                 terms = self.take_step(batch.to(fabric.device).augmented(), values)
-                self._note_unreadable(batch)
                 self.step += 1
                 last = self.step == self.length.steps
-                if self.step % config.log_every == 0 or last:
+                logs = self.step % config.log_every == 0 or last
+                saves = self.step % config.checkpoint_every == 0 or last
+                if logs or saves:
+                    self._refuse_divergence(terms)
+                if logs:
                     record = self._record(terms, values, window)
                     if log is not None:
                         log.write(record)
                     display.update(self.step, record, list(terms))
                     window = Window()
-                if self.step % config.checkpoint_every == 0 or last:
+                if saves:
                     self.save()
                 window.step_done()
 
@@ -161,12 +165,27 @@ class Trainer:
         )
         return record
 
+    def _refuse_divergence(self, terms: dict[str, torch.Tensor]) -> None:
+        """Stop before weights that are not numbers are logged, saved and exported."""
+        lost = [name for name, term in terms.items() if not term.isfinite()]
+        if lost:
+            raise UserError(
+                f"The loss is no longer a number after step {self.step}: {', '.join(lost)}.",
+                "Lower optimizer.base_lr, lengthen optimizer.warmup_epochs, or check the starting "
+                "weights. The checkpoints are from before.",
+            )
+
     def _note_unreadable(self, batch: Batch) -> None:
         if not batch.unreadable:
             return
         with open(self.run / UNREADABLE_FILE, "a", newline="", encoding="utf-8") as file:
             for row in batch.unreadable:
                 csv.writer(file).writerow([self.step, row, self.dataset.manifest.path(row)])
+        if batch.failure:
+            raise UserError(
+                f"{REPLACEMENTS} images in a row cannot be read. {batch.failure}",
+                "Run dermino data check and train on what it leaves.",
+            )
 
 
 class Window:

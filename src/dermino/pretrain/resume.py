@@ -1,0 +1,81 @@
+"""What must be the same for a run to be taken up again, lest its weights belong to no recipe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dermino.config import load_config
+from dermino.errors import UserError
+from dermino.pretrain.config import PretrainConfig
+from dermino.pretrain.export import SEEN_FILE
+from dermino.pretrain.plan import FILE_NAME as PLAN_FILE
+from dermino.pretrain.plan import Plan
+
+CONFIG_FILE = "config.yaml"
+# How a run is carried out, not what is learnt; the batch over all devices is compared instead.
+_FREE = frozenset(
+    {"workers", "checkpoint_every", "keep_checkpoints", "log_every", "batch_size_per_device"}
+)
+_COMPARED = ("batch_size", "taxonomy")
+
+
+def refuse_another_run(run: Path, config: PretrainConfig, plan: Plan, seen: pa.Table) -> None:
+    """Check that the run in a folder is the one that is asked for.
+
+    Parameters
+    ----------
+    run:
+        The run folder, with the files of its start.
+    config, plan, seen:
+        What is asked for now; ``seen`` as :func:`dermino.pretrain.export.seen_images` gives it.
+
+    Raises
+    ------
+    UserError
+        Naming every value that differs.
+    """
+    try:
+        stored = json.loads((run / PLAN_FILE).read_text(encoding="utf-8"))
+        same_images = pq.read_table(run / SEEN_FILE).equals(seen)
+    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors.
+        raise UserError(
+            f"The run in '{run}' cannot be resumed: {error}.", "Start again with another --out."
+        ) from error
+    asked = plan.to_dict()
+    changed = _differences(load_config(PretrainConfig, run / CONFIG_FILE), config)
+    changed += [
+        f"{key}: {stored[key]} then, {asked[key]} now"
+        for key in _COMPARED
+        if key in stored and stored[key] != asked[key]
+    ]
+    if not same_images:
+        changed.append("other images, or others of them are labelled")
+    if changed:
+        raise UserError(
+            "\n".join([f"'{run}' was started with something else:", *changed]),
+            f"Resume with --recipe '{run / CONFIG_FILE}' and the same --data, --labels and "
+            "--split, or choose another --out.",
+        )
+
+
+def _differences(begun: PretrainConfig, config: PretrainConfig) -> list[str]:
+    before, now = _flat(begun.model_dump()), _flat(config.model_dump())
+    return [
+        f"{key}: {before.get(key)} then, {now.get(key)} now"
+        for key in sorted((before.keys() | now.keys()) - _FREE)
+        if before.get(key) != now.get(key)
+    ]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        flat |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return flat
