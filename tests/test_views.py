@@ -9,18 +9,30 @@ from torchvision.transforms.v2 import functional as F
 from dermino.pretrain.views.crops import random_box, random_resized_crop
 from dermino.pretrain.views.masking import block_mask, masked_patch_targets
 from dermino.pretrain.views.photometric import (
-    BLUR_PROBABILITY,
+    DINOV2,
+    MOCOV3,
     NUM_PARAMETERS,
+    SWAV,
+    Photometric,
     apply_photometric,
     draw_photometric,
 )
 
-BRIGHTNESS, CONTRAST, SATURATION, HUE, ORDER, GRAY, SIGMA, SOLARIZE = range(NUM_PARAMETERS)
+BRIGHTNESS, CONTRAST, SATURATION, HUE, ORDER, GRAY, SIGMA, SOLARIZE, RADIUS = range(NUM_PARAMETERS)
 
 
 @pytest.fixture
 def images() -> torch.Tensor:
     return torch.randint(0, 256, (3, 3, 24, 20), generator=torch.Generator().manual_seed(0)).byte()
+
+# What seed 1 drew for the views of DINOv2 before other methods had views of their own.
+PINNED = np.float32(
+    [
+        [0, 0, 0, 0, -1, 1, 0, 0, 0],
+        [1.1259514, 0.9766885, 0.87332076, 0.03080694, 9, 0, 1.5062883, 0, 4],
+        [1.3947313, 1.0059279, 0.9148507, -0.019506134, 5, 0, 0.8691955, 0, 4],
+    ]
+)
 
 
 def parameters(count: int, **values: float) -> torch.Tensor:
@@ -57,25 +69,48 @@ def test_gray_blur_and_solarize_equal_torchvision(images: torch.Tensor) -> None:
     torch.testing.assert_close(gray, F.rgb_to_grayscale(scaled, 3), atol=1e-3, rtol=0)
     drawn = parameters(3)
     drawn[:, SIGMA] = torch.tensor([0.3, 1.0, 2.0])
+    drawn[:, RADIUS] = torch.tensor([4, 6, 4])
     blurred = apply_photometric(images, drawn)
-    for i, sigma in enumerate([0.3, 1.0, 2.0]):
-        expected = F.gaussian_blur(scaled[i : i + 1], [9, 9], [sigma, sigma])
+    for i, (sigma, kernel) in enumerate([(0.3, 9), (1.0, 13), (2.0, 9)]):
+        expected = F.gaussian_blur(scaled[i : i + 1], [kernel, kernel], [sigma, sigma])
         torch.testing.assert_close(blurred[i : i + 1], expected, atol=1e-4, rtol=0)
     solarized = apply_photometric(images, parameters(3, SOLARIZE=1))
     torch.testing.assert_close(solarized, F.solarize(scaled, 128 / 255))
 
 
-@pytest.mark.parametrize("blur", ["effective", "as_written"])
-def test_augmentations_occur_as_often_as_in_dinov2(blur: str) -> None:
+@pytest.mark.parametrize(
+    ("policy", "blur", "solarize", "brightness", "hue"),
+    [
+        (DINOV2["effective"][0], 0.0, 0.0, 0.4, 0.1),
+        (DINOV2["effective"][1], 0.9, 0.2, 0.4, 0.1),
+        (DINOV2["effective"][2], 0.5, 0.0, 0.4, 0.1),
+        (DINOV2["as_written"][0], 1.0, 0.0, 0.4, 0.1),
+        (DINOV2["as_written"][1], 0.1, 0.2, 0.4, 0.1),
+        (DINOV2["as_written"][2], 0.5, 0.0, 0.4, 0.1),
+        (MOCOV3[0], 1.0, 0.0, 0.4, 0.1),
+        (MOCOV3[1], 0.1, 0.2, 0.4, 0.1),
+        (SWAV, 0.5, 0.0, 0.8, 0.2),
+    ],
+)
+def test_augmentations_occur_as_often_and_as_strongly_as_published(
+    policy: Photometric, blur: float, solarize: float, brightness: float, hue: float
+) -> None:
     random = np.random.default_rng(0)
-    for view in ("global_1", "global_2", "local"):
-        drawn = np.stack([draw_photometric(view, blur, random) for _ in range(4000)])
-        share = (drawn[:, [ORDER, GRAY, SIGMA, SOLARIZE]] > [-0.5, 0, 0, 0]).mean(axis=0)
-        expected = [0.8, 0.2, BLUR_PROBABILITY[blur][view], 0.2 if view == "global_2" else 0.0]
-        np.testing.assert_allclose(share, expected, atol=0.03)
-        jittered = drawn[drawn[:, ORDER] >= 0]
-        np.testing.assert_allclose(jittered[:, BRIGHTNESS].mean(), 1.0, atol=0.02)
-        np.testing.assert_allclose(jittered[:, HUE].std(), 0.2 / 12**0.5, atol=0.003)
+    drawn = np.stack([draw_photometric(policy, random) for _ in range(4000)])
+    share = (drawn[:, [ORDER, GRAY, SIGMA, SOLARIZE]] > [-0.5, 0, 0, 0]).mean(axis=0)
+    np.testing.assert_allclose(share, [0.8, 0.2, blur, solarize], atol=0.03)
+    jittered = drawn[drawn[:, ORDER] >= 0]
+    np.testing.assert_allclose(jittered[:, BRIGHTNESS].mean(), 1.0, atol=0.03)
+    np.testing.assert_allclose(jittered[:, BRIGHTNESS].std(), 2 * brightness / 12**0.5, rtol=0.03)
+    np.testing.assert_allclose(jittered[:, HUE].std(), 2 * hue / 12**0.5, rtol=0.03)
+
+
+def test_dinov2s_numbers_stay_what_they_were() -> None:
+    drawn = [
+        draw_photometric(policy, np.random.Generator(np.random.Philox(key=[258, number])))
+        for number, policy in enumerate(DINOV2["effective"])
+    ]
+    np.testing.assert_array_equal(np.stack(drawn), PINNED)
 
 
 def test_boxes_are_distributed_as_torchvisions() -> None:

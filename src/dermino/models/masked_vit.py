@@ -1,4 +1,4 @@
-"""A timm vision transformer that takes masked crops and crops of several sizes."""
+"""A timm vision transformer that takes crops of several sizes, whole or partly hidden."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dermino.errors import UserError
 _POSITION_OFFSET = 0.1
 
 
-class MaskedVisionTransformer(nn.Module):
+class CroppedVisionTransformer(nn.Module):
     """The backbone during pretraining; ``vit`` alone is what gets exported.
 
     Parameters
@@ -36,7 +36,6 @@ class MaskedVisionTransformer(nn.Module):
             )
         self.vit: Any = vit
         self.drop_path = drop_path
-        self.mask_token = nn.Parameter(torch.zeros(1, vit.embed_dim))
 
     @property
     def embed_dim(self) -> int:
@@ -44,7 +43,7 @@ class MaskedVisionTransformer(nn.Module):
         return int(self.vit.embed_dim)
 
     def forward(
-        self, images: torch.Tensor, masks: torch.Tensor | None = None
+        self, images: torch.Tensor, visible: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the class token and the patch tokens after the last norm.
 
@@ -52,25 +51,34 @@ class MaskedVisionTransformer(nn.Module):
         ----------
         images:
             (B, 3, H, W) normalised; H and W multiples of the patch size.
-        masks:
-            (B, N) bool; True patches are replaced by the mask token.
+        visible:
+            (B, V) int64 places of the patches to look at; None = all of them.
 
         Returns
         -------
-        (B, D) class tokens and (B, N, D) patch tokens.
+        (B, D) class tokens and (B, V or N, D) patch tokens.
         """
+        tokens, height, width = self._patches(images)
+        return self._transform(self._add_position(tokens, height, width), visible)
+
+    def _patches(self, images: torch.Tensor) -> tuple[torch.Tensor, int, int]:
         patches = self.vit.patch_embed.proj(images)
         height, width = patches.shape[-2:]
-        tokens = self.vit.patch_embed.norm(patches.flatten(2).transpose(1, 2))
-        if masks is not None:
-            tokens = torch.where(masks.unsqueeze(-1), self.mask_token.to(tokens.dtype), tokens)
-        tokens = self._add_position(tokens, height, width)
+        return self.vit.patch_embed.norm(patches.flatten(2).transpose(1, 2)), height, width
+
+    def _transform(
+        self, tokens: torch.Tensor, visible: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        prefix = self.vit.num_prefix_tokens
+        if visible is not None:
+            seen = torch.take_along_dim(tokens[:, prefix:], visible.unsqueeze(-1), dim=1)
+            tokens = torch.cat([tokens[:, :prefix], seen], dim=1)
         tokens = self.vit.norm_pre(tokens)
         for block in self.vit.blocks:
             tokens = self._residual(tokens, nn.Sequential(block.norm1, block.attn, block.ls1))
             tokens = self._residual(tokens, nn.Sequential(block.norm2, block.mlp, block.ls2))
         tokens = self.vit.norm(tokens)
-        return tokens[:, 0], tokens[:, self.vit.num_prefix_tokens :]
+        return tokens[:, 0], tokens[:, prefix:]
 
     def _add_position(self, tokens: torch.Tensor, height: int, width: int) -> torch.Tensor:
         """Prepend class and register tokens and add the (resized) position embedding."""
@@ -106,3 +114,32 @@ class MaskedVisionTransformer(nn.Module):
         chosen = torch.randperm(batch, device=tokens.device)[:kept]
         added = branch(tokens[chosen])
         return tokens.index_add(0, chosen, added.to(tokens.dtype), alpha=batch / kept)
+
+
+class MaskedVisionTransformer(CroppedVisionTransformer):
+    """A backbone that shows a mask token in place of hidden patches (iBOT, DINOv2)."""
+
+    def __init__(self, vit: VisionTransformer, drop_path: float = 0.0) -> None:
+        super().__init__(vit, drop_path)
+        self.mask_token = nn.Parameter(torch.zeros(1, vit.embed_dim))
+
+    def forward(
+        self, images: torch.Tensor, masks: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the class token and the patch tokens after the last norm.
+
+        Parameters
+        ----------
+        images:
+            (B, 3, H, W) normalised; H and W multiples of the patch size.
+        masks:
+            (B, N) bool; True patches are replaced by the mask token.
+
+        Returns
+        -------
+        (B, D) class tokens and (B, N, D) patch tokens.
+        """
+        tokens, height, width = self._patches(images)
+        if masks is not None:
+            tokens = torch.where(masks.unsqueeze(-1), self.mask_token.to(tokens.dtype), tokens)
+        return self._transform(self._add_position(tokens, height, width))

@@ -35,13 +35,14 @@ class Batch:
     Parameters
     ----------
     global_crops:
-        (2B, 3, G, G), uint8 from the loader, float32 and normalised after :meth:`augmented`.
+        (V B, 3, G, G) of V global views, uint8 from the loader, float32 and normalised after
+        :meth:`augmented`.
     local_crops:
         (N_l B, 3, L, L), likewise.
     global_photometric, local_photometric:
-        (2B, 8) and (N_l B, 8) float32, see :mod:`dermino.pretrain.views.photometric`.
+        (V B, 9) and (N_l B, 9) float32, see :mod:`dermino.pretrain.views.photometric`.
     masks:
-        (2B, N_p) bool.
+        (V B, N_p) bool; N_p = 0 for methods that hide nothing.
     masked_indices:
         (M,) int64, places of the masked patches in the flattened masks.
     targets, known:
@@ -95,6 +96,20 @@ class Batch:
                 apply_photometric(self.local_crops, self.local_photometric)
             ),
         )
+
+    def split_patches(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the places of the visible and of the masked patches of each global crop.
+
+        For masks that hide equally many patches of every crop.
+
+        Returns
+        -------
+        (V B, N_p - M) and (V B, M) int64, ascending.
+        """
+        masked = len(self.masked_indices) // len(self.masks)
+        order = self.masks.byte().argsort(dim=1, stable=True)
+        visible = order.shape[1] - masked
+        return order[:, :visible], order[:, visible:]
 
     def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
         tensors = {

@@ -99,11 +99,69 @@ class PrototypesConfig(Config):
     initial: Literal["text", "random"] = "text"
 
 
+class MAEConfig(Config):
+    """Masked autoencoder: how much is hidden, and the decoder that is thrown away afterwards."""
+
+    mask_ratio: float = Field(0.75, gt=0, lt=1)
+    decoder_dim: PositiveInt = 512
+    decoder_depth: PositiveInt = 8
+    decoder_heads: PositiveInt = 16
+    normalise_pixels: bool = True
+
+
+class MoCoV3Config(Config):
+    """MoCo v3: widths of projector and predictor, and the temperature.
+
+    ``freeze_patch_embed`` keeps the patch projection as it starts: random, or as in ``model.init``.
+    """
+
+    projection_dim: PositiveInt = 256
+    hidden_dim: PositiveInt = 4096
+    temperature: float = Field(0.2, gt=0)
+    freeze_patch_embed: bool = True
+
+
+class SwAVConfig(Config):
+    """SwAV: prototypes, their assignment, and the queue that helps small batches.
+
+    ``queue_length`` counts images over all devices; 0 leaves the queue out.
+    """
+
+    num_prototypes: PositiveInt = 3000
+    projection_dim: PositiveInt = 128
+    hidden_dim: PositiveInt = 2048
+    epsilon: float = Field(0.05, gt=0)
+    sinkhorn_iterations: PositiveInt = 3
+    temperature: float = Field(0.1, gt=0)
+    queue_length: int = Field(3840, ge=0)
+    queue_start_epoch: float = Field(15, ge=0)
+
+
+class PanDermConfig(Config):
+    """Masked latent alignment: the frozen teacher, what is hidden, and the regressor.
+
+    ``teacher`` is named as encoders are everywhere; ``teacher_projection`` sends its features
+    through its own last layer, which suits CLIP but no classifier. Its patch grid at
+    ``teacher_size`` pixels must be the student's.
+    """
+
+    teacher: str = "timm:vit_large_patch14_clip_quickgelu_224.openai"
+    teacher_projection: bool = True
+    teacher_size: PositiveInt = 196
+    mask_ratio: float = Field(0.5, gt=0, lt=1)
+    regressor_depth: PositiveInt = 4
+    regressor_layer_scale: float = Field(0.1, gt=0)
+
+
 class OptimizerConfig(Config):
-    """AdamW and its schedules; lengths in epochs."""
+    """AdamW and its schedules; lengths in epochs.
+
+    The peak learning rate is ``base_lr`` times sqrt(batch / 1024) (DINOv2), times batch / 256
+    (``linear``: MAE, MoCo v3), or as it is.
+    """
 
     base_lr: float = Field(2e-3, gt=0)
-    scale_lr: Literal["sqrt", "none"] = "sqrt"
+    scale_lr: Literal["sqrt", "linear", "none"] = "sqrt"
     min_lr: float = Field(1e-6, ge=0)
     warmup_epochs: float = Field(10, ge=0)
     weight_decay: float = Field(0.04, ge=0)
@@ -118,7 +176,7 @@ class OptimizerConfig(Config):
 
 
 class PretrainConfig(Config):
-    """A pretraining run.
+    """A pretraining run; ``head`` to ``prototypes`` belong to dermino and dinov2.
 
     The length is ``epochs`` of ``epoch_length`` steps; without ``epoch_length`` an epoch is one
     true pass over the images. ``steps`` sets the length directly and stretches or shrinks every
@@ -132,6 +190,10 @@ class PretrainConfig(Config):
     masking: MaskingConfig = MaskingConfig()
     loss: LossConfig = LossConfig()
     prototypes: PrototypesConfig = PrototypesConfig()
+    mae: MAEConfig = MAEConfig()
+    mocov3: MoCoV3Config = MoCoV3Config()
+    swav: SwAVConfig = SwAVConfig()
+    panderm: PanDermConfig = PanDermConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     batch_size_per_device: PositiveInt = 256
     epochs: float = Field(100, gt=0)

@@ -13,15 +13,17 @@ from dermino.data.images import UnreadableImage, read_image
 from dermino.data.manifest import Manifest
 from dermino.knowledge.encoded_labels import EncodedLabels
 from dermino.pretrain.batch import Collate, Sample
-from dermino.pretrain.config import MaskingConfig, ViewsConfig
 from dermino.pretrain.streams import Stream, generator
 from dermino.pretrain.views.crops import random_resized_crop
-from dermino.pretrain.views.masking import block_mask, masked_patch_targets
-from dermino.pretrain.views.photometric import (
-    NUM_PARAMETERS,
-    View,
-    draw_photometric,
+from dermino.pretrain.views.masking import (
+    BlockMasking,
+    FixedMasking,
+    block_mask,
+    fixed_mask,
+    masked_patch_targets,
 )
+from dermino.pretrain.views.photometric import NUM_PARAMETERS, draw_photometric
+from dermino.pretrain.views.view import View, Views
 
 # An image that cannot be read is replaced by another one this often before the run gives up.
 REPLACEMENTS = 20
@@ -34,7 +36,7 @@ class PretrainDataset(Dataset[Sample]):
     ----------
     manifest:
         The images.
-    views, masking:
+    views:
         What to make of them.
     patch_size:
         Patch side of the backbone, pixels.
@@ -47,23 +49,18 @@ class PretrainDataset(Dataset[Sample]):
     def __init__(
         self,
         manifest: Manifest,
-        views: ViewsConfig,
-        masking: MaskingConfig,
+        views: Views,
         patch_size: int,
         batch_size: int,
         seed: int,
     ) -> None:
         self.manifest = manifest
         self.views = views
-        self.masking = masking
-        self.grid = (views.global_size // patch_size,) * 2
+        self.grid = (views.global_views[0].size // patch_size,) * 2
         self.batch_size = batch_size
         self.seed = seed
         # No view is ever enlarged from a photograph decoded at reduced scale.
-        sides = [views.global_size / views.global_scale[0] ** 0.5]
-        if views.local_crops:
-            sides.append(views.local_size / views.local_scale[0] ** 0.5)
-        self.min_side = round(max(sides))
+        self.min_side = views.min_side
 
     def row(self, position: int) -> int:
         """Return the manifest row shown at a position: each epoch is a new permutation."""
@@ -73,25 +70,12 @@ class PretrainDataset(Dataset[Sample]):
     def __getitem__(self, position: int) -> Sample:
         row, image, unreadable, failure = self._read(position)
         random = generator(self.seed, Stream.SAMPLE, position)
-        views, size = self.views, self.views.local_size
-        global_crops, global_photometric = [], []
-        names: tuple[View, View] = ("global_1", "global_2")
-        for name in names:
-            global_crops.append(
-                random_resized_crop(image, views.global_size, views.global_scale, random)
-            )
-            global_photometric.append(draw_photometric(name, views.blur, random))
-        local_crops = torch.empty(views.local_crops, 3, size, size, dtype=torch.uint8)
-        local_photometric = torch.empty(views.local_crops, NUM_PARAMETERS)
-        for crop in range(views.local_crops):
-            local_crops[crop] = random_resized_crop(image, size, views.local_scale, random)
-            local_photometric[crop] = torch.from_numpy(
-                draw_photometric("local", views.blur, random)
-            )
+        global_crops, global_photometric = _crops(image, self.views.global_views, random)
+        local_crops, local_photometric = _crops(image, self.views.local_views, random)
         return Sample(
-            global_crops=torch.stack(global_crops),
+            global_crops=global_crops,
             local_crops=local_crops,
-            global_photometric=torch.from_numpy(np.stack(global_photometric)),
+            global_photometric=global_photometric,
             local_photometric=local_photometric,
             masks=torch.from_numpy(self._masks(position, random)),
             row=row,
@@ -100,13 +84,18 @@ class PretrainDataset(Dataset[Sample]):
         )
 
     def _masks(self, position: int, random: np.random.Generator) -> np.ndarray:
-        """Return the (2, N_p) masks of a sample; their sizes are dealt out over the whole step."""
+        """Return the (global crops, N_p) masks of a sample; N_p = 0 where nothing is masked."""
+        masking, crops = self.views.masking, len(self.views.global_views)
+        if masking is None:
+            return np.zeros((crops, 0), dtype=bool)
+        if isinstance(masking, FixedMasking):
+            return np.stack([fixed_mask(self.grid, masking, random) for _ in range(crops)])
         step, place = divmod(position, self.batch_size)
         num_patches = self.grid[0] * self.grid[1]
-        targets = _mask_targets(self.seed, step, self.batch_size, num_patches, self.masking)
+        targets = _mask_targets(self.seed, step, crops * self.batch_size, num_patches, masking)
         masks = [
             block_mask(self.grid, int(targets[crop * self.batch_size + place]), random).ravel()
-            for crop in range(2)
+            for crop in range(crops)
         ]
         return np.stack(masks)
 
@@ -131,6 +120,19 @@ class PretrainDataset(Dataset[Sample]):
                 row = int(random.integers(len(self.manifest)))
 
 
+def _crops(
+    image: torch.Tensor, views: tuple[View, ...], random: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cut the (V, 3, S, S) uint8 crops of an image and draw their (V, 9) colour parameters."""
+    if not views:
+        return torch.empty(0, 3, 0, 0, dtype=torch.uint8), torch.empty(0, NUM_PARAMETERS)
+    crops, photometric = [], []
+    for view in views:
+        crops.append(random_resized_crop(image, view.size, view.scale, random))
+        photometric.append(torch.from_numpy(draw_photometric(view.photometric, random)))
+    return torch.stack(crops), torch.stack(photometric)
+
+
 @lru_cache(maxsize=2)
 def _order(seed: int, epoch: int, num_images: int) -> np.ndarray:
     random = generator(seed, Stream.ORDER, epoch)
@@ -139,12 +141,10 @@ def _order(seed: int, epoch: int, num_images: int) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def _mask_targets(
-    seed: int, step: int, batch_size: int, num_patches: int, masking: MaskingConfig
+    seed: int, step: int, num_crops: int, num_patches: int, masking: BlockMasking
 ) -> np.ndarray:
     random = generator(seed, Stream.MASK_TARGETS, step)
-    return masked_patch_targets(
-        2 * batch_size, num_patches, masking.probability, masking.ratio, random
-    )
+    return masked_patch_targets(num_crops, num_patches, masking.probability, masking.ratio, random)
 
 
 class StepSampler(Sampler[list[int]]):

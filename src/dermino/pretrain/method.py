@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from typing import ClassVar
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
@@ -13,6 +14,7 @@ from dermino.pretrain.batch import Batch
 from dermino.pretrain.config import PretrainConfig
 from dermino.pretrain.parameter_groups import Rule
 from dermino.pretrain.schedules import StepValues
+from dermino.pretrain.views.view import Views
 from dermino.registry import Registry
 
 
@@ -27,7 +29,17 @@ class Method(nn.Module, ABC):
         The vision transformer to start from.
     prototypes:
         (C, D) W_init of Eq. 7 for methods that use labels; None = no labels.
+
+    Attributes
+    ----------
+    recipe:
+        The shipped recipe to take when none is named.
+    first_loss_of:
+        What :meth:`first_loss` speaks of, in words.
     """
+
+    recipe: ClassVar[str]
+    first_loss_of: ClassVar[str]
 
     def __init__(
         self,
@@ -37,6 +49,18 @@ class Method(nn.Module, ABC):
     ) -> None:
         super().__init__()
         self.config = config
+
+    @classmethod
+    @abstractmethod
+    def views(cls, config: PretrainConfig) -> Views:
+        """Return what the loader has to prepare of each image."""
+
+    @abstractmethod
+    def first_loss(self, batch_size: int) -> float:
+        """Return about what an untrained head loses, with ``batch_size`` images over all devices.
+
+        A first loss far from it tells of wrong weights, labels or data.
+        """
 
     @abstractmethod
     def forward(self, batch: Batch, values: StepValues) -> dict[str, torch.Tensor]:
@@ -50,9 +74,19 @@ class Method(nn.Module, ABC):
     def clipped(self) -> list[nn.Module]:
         """Return the modules whose gradients are clipped, each by its own norm."""
 
-    @abstractmethod
     def after_step(self, values: StepValues) -> None:
         """Do what follows the optimiser's step, such as moving a teacher."""
+
+    def activations(self, batch_size: int) -> float:
+        """Count tokens x channels x blocks that ``batch_size`` images leave for backward."""
+        vit, views = self.encoder, self.views(self.config).all
+        patch_size = vit.patch_embed.patch_size[0]
+        tokens = sum((view.size // patch_size) ** 2 + 1 for view in views)
+        return batch_size * tokens * vit.embed_dim * len(vit.blocks)
+
+    def num_scores(self, batch_size: int) -> float:
+        """Count the logits that ``batch_size`` images leave for backward."""
+        return 0.0
 
     @property
     @abstractmethod

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from dermino.pretrain.config import OptimizerConfig
+
 _BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
 _FIRST_LAYER = ("pos_embed", "patch_embed", "mask_token", "cls_token", "reg_token")
 _NO_WEIGHT_DECAY = ("norm", "gamma")
@@ -44,6 +46,22 @@ def backbone_rule(
 def head_rule(name: str) -> Rule:
     """Return the rule of a projection-head parameter."""
     return Rule(1.0, _weight_decay_multiplier(name), is_last_layer="last_layer" in name)
+
+
+def head_rules(*heads: nn.Module) -> Iterator[tuple[nn.Parameter, Rule]]:
+    """Yield the parameters of whole heads."""
+    for head in heads:
+        for name, parameter in head.named_parameters():
+            yield parameter, head_rule(name)
+
+
+def backbone_rules(
+    backbone: nn.Module, num_blocks: int, optimizer: OptimizerConfig
+) -> Iterator[tuple[nn.Parameter, Rule]]:
+    """Yield the parameters of a backbone of ``num_blocks`` blocks."""
+    decay, multiplier = optimizer.layer_decay, optimizer.patch_embed_lr_multiplier
+    for name, parameter in backbone.named_parameters():
+        yield parameter, backbone_rule(name, num_blocks, decay, multiplier)
 
 
 def _weight_decay_multiplier(name: str) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -42,8 +41,8 @@ class Plan:
         Images of one step over all devices.
     peak_lr:
         Learning rate after scaling with the batch.
-    loss_at_chance:
-        ln K: the value of each image and patch cross-entropy of an untrained head.
+    first_loss, first_loss_of:
+        About what an untrained head loses, and of what that is said.
     memory_gib:
         Estimate for one device.
     """
@@ -66,7 +65,8 @@ class Plan:
     base_lr: float
     peak_lr: float
     precision: str
-    loss_at_chance: float
+    first_loss: float
+    first_loss_of: str
     memory_gib: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -93,10 +93,10 @@ class Plan:
             f"= {self.true_epochs:.1f} passes over the images",
         )
         table.add_row(
-            "learning rate", f"{self.base_lr:g} for 1,024 images, {self.peak_lr:.3g} at its peak"
+            "learning rate", f"{self.base_lr:g} before scaling, {self.peak_lr:.3g} at its peak"
         )
         table.add_row("memory", f"about {self.memory_gib:.1f} GiB a device")
-        table.add_row("first loss", f"about {self.loss_at_chance:.2f} for each cross-entropy")
+        table.add_row("first loss", f"about {self.first_loss:.2f} for {self.first_loss_of}")
         console.print(table)
 
 
@@ -144,7 +144,8 @@ def make_plan(
         base_lr=config.optimizer.base_lr,
         peak_lr=scaled_lr(config, batch_size),
         precision=precision,
-        loss_at_chance=math.log(config.head.num_prototypes),
+        first_loss=method.first_loss(batch_size),
+        first_loss_of=method.first_loss_of,
         memory_gib=_memory_gib(config, method, precision),
     )
     return plan, length
@@ -162,18 +163,11 @@ def count_sources(manifest: Manifest, labels: EncodedLabels | None) -> dict[str,
 
 
 def _memory_gib(config: PretrainConfig, method: Method, precision: str) -> float:
-    """Estimate weights, gradients, Adam's moments, teacher and what backward must keep."""
+    """Estimate weights, gradients, Adam's moments, fixed networks and what backward must keep."""
     trained = sum(p.numel() for p in method.parameters() if p.requires_grad)
     fixed = sum(p.numel() for p in method.parameters() if not p.requires_grad)
-    views, batch = config.views, config.batch_size_per_device
-    vit = method.encoder
-    patch = vit.patch_embed.patch_size[0]
-    patches = (views.global_size // patch) ** 2
-    local_patches = (views.local_size // patch) ** 2
-    tokens = batch * (2 * (patches + 1) + views.local_crops * (local_patches + 1))
+    batch = config.batch_size_per_device
     kept = 1 - config.model.drop_path if config.model.drop_path > 0.1 else 1.0
-    per_token = vit.embed_dim * len(vit.blocks) * _ACTIVATION_BYTES[precision]
-    activations = tokens * per_token * kept
-    masked = 2 * batch * patches * config.masking.probability * sum(config.masking.ratio) / 2
-    scores = (batch * (4 + views.local_crops) + 2 * masked) * config.head.num_prototypes
-    return (16 * trained + 4 * fixed + activations + scores * _LOGIT_BYTES) / 2**30
+    activations = method.activations(batch) * _ACTIVATION_BYTES[precision] * kept
+    scores = method.num_scores(batch) * _LOGIT_BYTES
+    return (16 * trained + 4 * fixed + activations + scores) / 2**30

@@ -44,10 +44,11 @@ def pretrain(
     data: Sequence[str | Path],
     out: str | Path,
     labels: str | Path | None = None,
-    recipe: str | Path = "dermino-vitb14",
+    recipe: str | Path | None = None,
     overrides: Sequence[str] = (),
     splits: Sequence[str] | None = None,
     resume: bool = False,
+    method: str | None = None,
 ) -> Path:
     """Pretrain an encoder on all images of some manifests.
 
@@ -60,13 +61,16 @@ def pretrain(
     labels:
         A taxonomy built by ``dermino labels build``; without one no label is used.
     recipe:
-        Name of a shipped recipe, or a YAML file.
+        Name of a shipped recipe, or a YAML file. None takes the method's own.
     overrides:
         ``section.key=value`` changes to the recipe.
     splits:
         Use only rows of these splits (``""`` = rows without one); default: all rows but ``test``.
     resume:
         Continue the run in ``out`` from its newest checkpoint; start it if there is none.
+    method:
+        ``dermino``, ``dinov2``, ``mae``, ``mocov3``, ``swav`` or ``panderm``; None leaves it to
+        the recipe.
 
     Returns
     -------
@@ -77,7 +81,7 @@ def pretrain(
     UserError
         For anything wrong with data, labels, recipe, weights or output, before the first step.
     """
-    config = load_config(PretrainConfig, recipe, overrides)
+    config = _load_config(recipe, overrides, method)
     method_class = METHODS.get(config.method)
     run = _open_run(out, resume)
     manifest = _select(read_manifests(data), splits)
@@ -88,25 +92,24 @@ def pretrain(
         console.print("No image carries a label: training without supervision.")
 
     fabric = build_fabric(config)
-    method = _build_method(method_class, config, taxonomy)
+    model = _build_method(method_class, config, taxonomy)
     plan, length = make_plan(
         config,
         manifest,
         encoded,
         taxonomy,
-        method,
+        model,
         fabric.world_size,
         resolve_precision(config, fabric.device.type),
     )
     dataset = PretrainDataset(
         manifest,
-        config.views,
-        config.masking,
-        method.encoder.patch_embed.patch_size[0],
+        model.views(config),
+        model.encoder.patch_embed.patch_size[0],
         plan.batch_size,
         config.seed,
     )
-    trainer = Trainer(fabric, config, method, dataset, encoded, length, run)
+    trainer = Trainer(fabric, config, model, dataset, encoded, length, run)
     before = seen_before(config.model)
     images = seen_images(manifest, encoded, config.model.init)
     checkpoint = load_checkpoint(run) if resume else None
@@ -123,15 +126,24 @@ def pretrain(
             save_config(config, run / CONFIG_FILE)
             write_json(run / PLAN_FILE, plan.to_dict())
             write_seen(run, images)
-            export_encoder(run / START_FILE, method.encoder, config, before)
+            export_encoder(run / START_FILE, model.encoder, config, before)
     trainer.train()
     if fabric.is_global_zero:
         seen = {**(before or {}), **plan.sources}
-        export_encoder(run / ENCODER_FILE, method.encoder, config, seen)
+        export_encoder(run / ENCODER_FILE, model.encoder, config, seen)
         write_summary(run, plan)
         console.print(f"Encoder: {run / ENCODER_FILE}")
     fabric.barrier()
     return run / ENCODER_FILE
+
+
+def _load_config(
+    recipe: str | Path | None, overrides: Sequence[str], method: str | None
+) -> PretrainConfig:
+    chosen = [f"method={method}"] if method is not None else []
+    if recipe is None:
+        recipe = METHODS.get(method or PretrainConfig().method).recipe
+    return load_config(PretrainConfig, recipe, [*chosen, *overrides])
 
 
 def _open_run(out: str | Path, resume: bool) -> Path:
@@ -147,7 +159,7 @@ def _select(manifest: Manifest, splits: Sequence[str] | None) -> Manifest:
     """Keep the rows to train on; test rows stay out unless asked for by name."""
     for name in splits or ():
         if name not in SPLITS:
-            raise unknown("split", name, [known for known in SPLITS if known])
+            raise unknown("split", name, SPLITS)
     column = np.asarray(manifest.table["split"].to_pylist(), dtype=object)
     chosen = np.isin(column, list(splits)) if splits is not None else column != "test"
     left_out = len(manifest) - int(chosen.sum())

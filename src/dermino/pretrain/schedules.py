@@ -48,13 +48,14 @@ class CosineSchedule:
 # Not frozen: Fabric's mixed precision walks through what a module is given and writes copies.
 @dataclass
 class StepValues:
-    """The scheduled values of one step."""
+    """The scheduled values of one step; ``epoch`` counts the recipe's epochs from 0."""
 
     learning_rate: float
     last_layer_lr: float
     weight_decay: float
     momentum: float
     teacher_temp: float
+    epoch: float
 
 
 @dataclass(frozen=True)
@@ -91,11 +92,13 @@ class Length:
 
 
 def scaled_lr(config: PretrainConfig, batch_size: int) -> float:
-    """Return the peak learning rate: base_lr * sqrt(batch / 1024) unless scaling is off."""
+    """Return the peak learning rate of a batch over all devices."""
     optimizer = config.optimizer
-    if optimizer.scale_lr == "none":
-        return optimizer.base_lr
-    return optimizer.base_lr * math.sqrt(batch_size / 1024)
+    if optimizer.scale_lr == "linear":
+        return optimizer.base_lr * batch_size / 256
+    if optimizer.scale_lr == "sqrt":
+        return optimizer.base_lr * math.sqrt(batch_size / 1024)
+    return optimizer.base_lr
 
 
 class Schedules:
@@ -113,6 +116,7 @@ class Schedules:
 
     def __init__(self, config: PretrainConfig, length: Length, batch_size: int) -> None:
         optimizer, loss, steps = config.optimizer, config.loss, length.steps
+        self._length = length
         warmup = min(length.in_steps(optimizer.warmup_epochs), steps)
         temp_warmup = length.in_steps(loss.warmup_teacher_temp_epochs)
         peak = scaled_lr(config, batch_size)
@@ -137,4 +141,5 @@ class Schedules:
             weight_decay=self._weight_decay(step),
             momentum=self._momentum(step),
             teacher_temp=self._teacher_temp(step),
+            epoch=step / self._length.epoch_length,
         )

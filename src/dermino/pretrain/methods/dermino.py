@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 
 import torch
@@ -14,14 +15,18 @@ from dermino.models.projection_head import ProjectionHead
 from dermino.pretrain.batch import Batch
 from dermino.pretrain.config import PretrainConfig
 from dermino.pretrain.method import METHODS, Method
+from dermino.pretrain.moving_average import move_average
 from dermino.pretrain.objectives.centering import SoftmaxCentering
 from dermino.pretrain.objectives.image import image_loss
 from dermino.pretrain.objectives.knowledge import DiseasePrototypes, knowledge_loss
 from dermino.pretrain.objectives.koleo import koleo_loss
 from dermino.pretrain.objectives.patch import patch_loss
 from dermino.pretrain.objectives.sinkhorn import sinkhorn_knopp
-from dermino.pretrain.parameter_groups import Rule, backbone_rule, head_rule
+from dermino.pretrain.parameter_groups import Rule, backbone_rules, head_rules
 from dermino.pretrain.schedules import StepValues
+from dermino.pretrain.views.masking import BlockMasking
+from dermino.pretrain.views.photometric import DINOV2
+from dermino.pretrain.views.view import View, Views
 
 
 class SelfDistillation(nn.Module):
@@ -44,6 +49,9 @@ class DerminoMethod(Method):
     ``patch`` (Eq. 4), ``koleo``, ``knowledge`` (Eq. 6, absent without a taxonomy).
     """
 
+    recipe = "dermino-vitb14"
+    first_loss_of = "each cross-entropy"
+
     def __init__(
         self,
         config: PretrainConfig,
@@ -57,6 +65,33 @@ class DerminoMethod(Method):
         if config.loss.centering == "softmax":
             self.image_centering = SoftmaxCentering(config.head.num_prototypes)
             self.patch_centering = SoftmaxCentering(config.head.num_prototypes)
+
+    @classmethod
+    def views(cls, config: PretrainConfig) -> Views:
+        """Two global views, partly masked, and local ones, coloured as in DINOv2."""
+        options = config.views
+        first, second, local = DINOV2[options.blur]
+        return Views(
+            tuple(
+                View(options.global_size, options.global_scale, policy)
+                for policy in (first, second)
+            ),
+            (View(options.local_size, options.local_scale, local),) * options.local_crops,
+            BlockMasking(config.masking.probability, config.masking.ratio),
+        )
+
+    def first_loss(self, batch_size: int) -> float:
+        """Return ln K."""
+        return math.log(self.config.head.num_prototypes)
+
+    def num_scores(self, batch_size: int) -> float:
+        """Count the prototype scores of class tokens and of masked patches, of both networks."""
+        options = self.config
+        patch_size = self.encoder.patch_embed.patch_size[0]
+        patches = (options.views.global_size // patch_size) ** 2
+        share = options.masking.probability * sum(options.masking.ratio) / 2
+        tokens = 4 + options.views.local_crops + 2 * 2 * patches * share
+        return batch_size * tokens * options.head.num_prototypes
 
     def _build_prototypes(self, initial: torch.Tensor | None) -> DiseasePrototypes | None:
         if initial is None or self.config.loss.knowledge == 0:
@@ -120,16 +155,10 @@ class DerminoMethod(Method):
 
     def rules(self) -> Iterator[tuple[nn.Parameter, Rule]]:
         """Yield the student's parameters; the prototypes have no weight decay."""
-        options = self.config.optimizer
-        blocks = len(self.student.backbone.vit.blocks)
-        for name, parameter in self.student.backbone.named_parameters():
-            yield (
-                parameter,
-                backbone_rule(name, blocks, options.layer_decay, options.patch_embed_lr_multiplier),
-            )
-        for head in (self.student.image_head, self.student.patch_head):
-            for name, parameter in head.named_parameters():
-                yield parameter, head_rule(name)
+        student = self.student
+        blocks = len(student.backbone.vit.blocks)
+        yield from backbone_rules(student.backbone, blocks, self.config.optimizer)
+        yield from head_rules(student.image_head, student.patch_head)
         if self.prototypes is not None:
             for parameter in self.prototypes.parameters():
                 yield parameter, Rule(self.config.prototypes.lr_multiplier, 0.0)
@@ -139,13 +168,9 @@ class DerminoMethod(Method):
         modules = [self.student.backbone, self.student.image_head, self.student.patch_head]
         return [*modules, self.prototypes] if self.prototypes is not None else list(modules)
 
-    @torch.no_grad()
     def after_step(self, values: StepValues) -> None:
         """Move the teacher: t = m t + (1 - m) s."""
-        teacher: list[torch.Tensor] = list(self.teacher.parameters())
-        student: list[torch.Tensor] = list(self.student.parameters())
-        torch._foreach_mul_(teacher, values.momentum)
-        torch._foreach_add_(teacher, student, alpha=1 - values.momentum)
+        move_average(self.teacher, self.student, values.momentum)
 
     @property
     def encoder(self) -> VisionTransformer:

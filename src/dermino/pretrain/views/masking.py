@@ -1,14 +1,72 @@
-"""Which patches of which crops the student does not see: iBOT's block masking."""
+"""Which patches of which crops the student does not see."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
 _MIN_BLOCK = 4
 _MIN_ASPECT = 0.3
 _TRIES = 10
+
+
+@dataclass(frozen=True)
+class BlockMasking:
+    """iBOT's masking: blocks in some of the crops, sizes dealt out over the whole step.
+
+    Parameters
+    ----------
+    probability:
+        Share of the crops that are masked.
+    ratio:
+        Range of the masked share of their patches.
+    """
+
+    probability: float
+    ratio: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class FixedMasking:
+    """The same number of patches of every crop, so that the rest can be batched.
+
+    Parameters
+    ----------
+    ratio:
+        Share of the patches that is masked.
+    blocks:
+        Mask rectangles (BEiT, CAE) instead of single patches (MAE).
+    """
+
+    ratio: float
+    blocks: bool = False
+
+    def count(self, num_patches: int) -> int:
+        """Return how many of a crop's patches are masked: all but int(N (1 - ratio))."""
+        return num_patches - int(num_patches * (1 - self.ratio))
+
+
+def fixed_mask(
+    grid: tuple[int, int], masking: FixedMasking, generator: np.random.Generator
+) -> np.ndarray:
+    """Mask exactly ``masking.count`` patches of a grid.
+
+    Blocks that fall short of the number are filled up with single patches, as in CAE.
+
+    Returns
+    -------
+    (rows * columns,) bool.
+    """
+    count = masking.count(grid[0] * grid[1])
+    if masking.blocks:
+        mask = block_mask(grid, count, generator).ravel()
+    else:
+        mask = np.zeros(grid[0] * grid[1], dtype=bool)
+    left = np.flatnonzero(~mask)
+    mask[generator.choice(left, count - int(mask.sum()), replace=False)] = True
+    return mask
 
 
 def masked_patch_targets(

@@ -1,4 +1,4 @@
-"""DINOv2's colour augmentation, drawn per view and applied to whole batches on the device.
+"""Colour augmentation, drawn per view and applied to whole batches on the device.
 
 Drawing and applying are apart: the numbers are drawn beside the crop, from the sample's own
 generator, so a run gives the same pictures whatever the number of workers or devices.
@@ -6,6 +6,7 @@ generator, so a run gives the same pictures whatever the number of workers or de
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import Literal
 
@@ -14,51 +15,105 @@ import torch
 from torch.nn import functional as F
 
 Blur = Literal["effective", "as_written"]
-View = Literal["global_1", "global_2", "local"]
 
-JITTER_PROBABILITY = 0.8
-BRIGHTNESS, CONTRAST, SATURATION, HUE = 0.4, 0.4, 0.2, 0.1
-GRAY_PROBABILITY = 0.2
-SOLARIZE_PROBABILITY = 0.2
-SOLARIZE_THRESHOLD = 128 / 255
-BLUR_KERNEL = 9
-BLUR_SIGMA = (0.1, 2.0)
-# DINOv2 hands its blur probability to torchvision as the probability of keeping the image, so its
-# published models saw the complement of what its code seems to say.
-BLUR_PROBABILITY: dict[Blur, dict[View, float]] = {
-    "effective": {"global_1": 0.0, "global_2": 0.9, "local": 0.5},
-    "as_written": {"global_1": 1.0, "global_2": 0.1, "local": 0.5},
+
+@dataclass(frozen=True)
+class Photometric:
+    """How one kind of view is coloured.
+
+    Parameters
+    ----------
+    jitter, gray, blur, solarize:
+        Probabilities.
+    brightness, contrast, saturation:
+        A jittered image's factors are uniform from 1 - x (at least 0) to 1 + x.
+    hue:
+        Its hue is shifted by up to this share of the colour circle.
+    blur_radius:
+        Half width of the blur's kernel, pixels.
+    """
+
+    jitter: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    gray: float = 0.0
+    blur: float = 0.0
+    blur_radius: int = 4
+    solarize: float = 0.0
+
+
+UNCHANGED = Photometric()
+_BYOL = Photometric(jitter=0.8, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, gray=0.2)
+# First global, second global and local view. DINOv2 hands its blur probability to torchvision as
+# the probability of keeping the image, so its published models saw the complement of what its code
+# seems to say.
+DINOV2: dict[Blur, tuple[Photometric, Photometric, Photometric]] = {
+    "effective": (
+        replace(_BYOL, blur=0.0),
+        replace(_BYOL, blur=0.9, solarize=0.2),
+        replace(_BYOL, blur=0.5),
+    ),
+    "as_written": (
+        replace(_BYOL, blur=1.0),
+        replace(_BYOL, blur=0.1, solarize=0.2),
+        replace(_BYOL, blur=0.5),
+    ),
 }
+# The others blur with Pillow, whose kernel is not cut off; radius 6 is three of the widest sigma.
+MOCOV3 = (
+    replace(_BYOL, blur=1.0, blur_radius=6),
+    replace(_BYOL, blur=0.1, blur_radius=6, solarize=0.2),
+)
+SWAV = Photometric(
+    jitter=0.8,
+    brightness=0.8,
+    contrast=0.8,
+    saturation=0.8,
+    hue=0.2,
+    gray=0.2,
+    blur=0.5,
+    blur_radius=6,
+)
+
+SOLARIZE_THRESHOLD = 128 / 255
+BLUR_SIGMA = (0.1, 2.0)
 
 # Columns of the parameters of one view.
-_BRIGHTNESS, _CONTRAST, _SATURATION, _HUE, _ORDER, _GRAY, _SIGMA, _SOLARIZE = range(8)
-NUM_PARAMETERS = 8
+_BRIGHTNESS, _CONTRAST, _SATURATION, _HUE, _ORDER, _GRAY, _SIGMA, _SOLARIZE, _RADIUS = range(9)
+NUM_PARAMETERS = 9
 _NO_JITTER = -1.0
 _ORDERS = torch.tensor(list(permutations(range(4))))
 _LUMA = (0.299, 0.587, 0.114)
 
 
-def draw_photometric(view: View, blur: Blur, generator: np.random.Generator) -> np.ndarray:
+def draw_photometric(policy: Photometric, generator: np.random.Generator) -> np.ndarray:
     """Draw the colour augmentation of one view.
 
     Returns
     -------
-    (8,) float32: brightness, contrast and saturation factors, hue shift in turns, order of these
-    four (-1 = none of them), gray, blur sigma in pixels (0 = none), solarise.
+    (9,) float32: brightness, contrast and saturation factors, hue shift in turns, order of these
+    four (-1 = none of them), gray, blur sigma in pixels (0 = none), solarise, blur radius in
+    pixels.
     """
     drawn = np.zeros(NUM_PARAMETERS, dtype=np.float32)
     drawn[_ORDER] = _NO_JITTER
-    if generator.random() < JITTER_PROBABILITY:
-        drawn[_BRIGHTNESS] = generator.uniform(1 - BRIGHTNESS, 1 + BRIGHTNESS)
-        drawn[_CONTRAST] = generator.uniform(1 - CONTRAST, 1 + CONTRAST)
-        drawn[_SATURATION] = generator.uniform(1 - SATURATION, 1 + SATURATION)
-        drawn[_HUE] = generator.uniform(-HUE, HUE)
+    if generator.random() < policy.jitter:
+        for column, strength in (
+            (_BRIGHTNESS, policy.brightness),
+            (_CONTRAST, policy.contrast),
+            (_SATURATION, policy.saturation),
+        ):
+            drawn[column] = generator.uniform(max(1 - strength, 0), 1 + strength)
+        drawn[_HUE] = generator.uniform(-policy.hue, policy.hue)
         drawn[_ORDER] = generator.integers(len(_ORDERS))
-    drawn[_GRAY] = generator.random() < GRAY_PROBABILITY
-    if generator.random() < BLUR_PROBABILITY[blur][view]:
+    drawn[_GRAY] = generator.random() < policy.gray
+    if generator.random() < policy.blur:
         drawn[_SIGMA] = generator.uniform(*BLUR_SIGMA)
-    if view == "global_2":
-        drawn[_SOLARIZE] = generator.random() < SOLARIZE_PROBABILITY
+        drawn[_RADIUS] = policy.blur_radius
+    if policy.solarize:
+        drawn[_SOLARIZE] = generator.random() < policy.solarize
     return drawn
 
 
@@ -70,7 +125,7 @@ def apply_photometric(images: torch.Tensor, parameters: torch.Tensor) -> torch.T
     images:
         (B, 3, H, W) uint8, on any device.
     parameters:
-        (B, 8) float32 of :func:`draw_photometric`, on the CPU (the grouping of samples needs their
+        (B, 9) float32 of :func:`draw_photometric`, on the CPU (the grouping of samples needs their
         values and must not wait for the device).
 
     Returns
@@ -91,9 +146,10 @@ def apply_photometric(images: torch.Tensor, parameters: torch.Tensor) -> torch.T
     rows = _rows(parameters[:, _GRAY] > 0, device)
     if len(rows):
         images[rows] = _gray(images[rows]).expand(-1, 3, -1, -1)
-    rows = _rows(parameters[:, _SIGMA] > 0, device)
-    if len(rows):
-        images[rows] = gaussian_blur(images[rows], values[rows, _SIGMA])
+    for radius in parameters[:, _RADIUS].unique().tolist():
+        if radius:
+            rows = _rows(parameters[:, _RADIUS] == radius, device)
+            images[rows] = gaussian_blur(images[rows], values[rows, _SIGMA], int(radius))
     rows = _rows(parameters[:, _SOLARIZE] > 0, device)
     if len(rows):
         chosen = images[rows]
@@ -101,8 +157,8 @@ def apply_photometric(images: torch.Tensor, parameters: torch.Tensor) -> torch.T
     return images
 
 
-def gaussian_blur(images: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-    """Blur each image with its own sigma, kernel 9, reflected at the border.
+def gaussian_blur(images: torch.Tensor, sigma: torch.Tensor, radius: int) -> torch.Tensor:
+    """Blur each image with its own sigma, reflected at the border.
 
     Parameters
     ----------
@@ -110,17 +166,18 @@ def gaussian_blur(images: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         (B, 3, H, W) float.
     sigma:
         (B,) pixels.
+    radius:
+        Half width of the kernel, pixels.
     """
     batch, channels, height, width = images.shape
-    offsets = torch.arange(BLUR_KERNEL, device=images.device) - BLUR_KERNEL // 2
+    offsets = torch.arange(-radius, radius + 1, device=images.device)
     kernel = torch.exp(-0.5 * (offsets / sigma.view(-1, 1)) ** 2)
     kernel = (kernel / kernel.sum(dim=1, keepdim=True)).repeat_interleave(channels, dim=0)
-    padding = [BLUR_KERNEL // 2] * 4
-    flat = F.pad(images, padding, mode="reflect").reshape(
-        1, batch * channels, height + BLUR_KERNEL - 1, width + BLUR_KERNEL - 1
+    flat = F.pad(images, [radius] * 4, mode="reflect").reshape(
+        1, batch * channels, height + 2 * radius, width + 2 * radius
     )
-    flat = F.conv2d(flat, kernel.view(-1, 1, 1, BLUR_KERNEL), groups=batch * channels)
-    flat = F.conv2d(flat, kernel.view(-1, 1, BLUR_KERNEL, 1), groups=batch * channels)
+    flat = F.conv2d(flat, kernel.view(batch * channels, 1, 1, -1), groups=batch * channels)
+    flat = F.conv2d(flat, kernel.view(batch * channels, 1, -1, 1), groups=batch * channels)
     return flat.view(batch, channels, height, width)
 
 
