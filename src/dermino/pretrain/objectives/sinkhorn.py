@@ -19,8 +19,9 @@ def sinkhorn_knopp(logits: torch.Tensor, temperature: float, iterations: int = 3
     iterations in float32 as in DINOv2.
 
     Only the two scaling vectors change from iteration to iteration, so Q itself is written once
-    and read by matrix-vector products; 1/K and 1/B cancel. Each row's largest logit is taken out
-    of Q and kept in the row's scale, which leaves the iteration as it is and exp() finite.
+    and read by matrix-vector products; 1/K and 1/B cancel. Each prototype's largest logit is taken
+    out of Q, which its first scaling would undo, then each sample's, which stays in the sample's
+    scale. So the largest entry of every row and column is 1: no logits are too large or far apart.
 
     Parameters
     ----------
@@ -37,11 +38,13 @@ def sinkhorn_knopp(logits: torch.Tensor, temperature: float, iterations: int = 3
     """
     with torch.autocast(logits.device.type, enabled=False):
         scores = logits.float() / temperature
+        width = scores.shape[1]
+        best = scores.amax(dim=0) if len(scores) else scores.new_full((width,), -torch.inf)
+        scores.sub_(all_reduce_max(best))
         peaks = scores.amax(dim=1)
-        largest = peaks.max() if len(peaks) else peaks.new_full((), -torch.inf)
         mass = scores.sub_(peaks.unsqueeze(1)).exp_()
-        samples = torch.exp(peaks - all_reduce_max(largest))
-        prototypes = mass.new_ones(mass.shape[1])
+        samples = peaks.exp()
+        prototypes = mass.new_ones(width)
         for _ in range(iterations):
             prototypes = 1 / all_reduce_sum(samples @ mass).clamp_(min=_TINY)
             samples = 1 / (mass @ prototypes).clamp_(min=_TINY)
