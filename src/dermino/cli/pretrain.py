@@ -15,6 +15,8 @@ EPILOG = """
 `dermino pretrain --data archive.parquet --recipe dermino-vits14 --set batch_size_per_device=64
 model.init=dinov2_vits14_pretrain.pth --out runs/small`
 
+`dermino pretrain --data archive.parquet --method mae --out runs/mae`
+
 `torchrun --nproc_per_node 8 -m dermino pretrain --data archive.parquet --out runs/eight-gpus`
 """
 
@@ -28,9 +30,20 @@ def pretrain(
         Path | None,
         typer.Option(help="Taxonomy of `dermino labels build`. Without it no label is used."),
     ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="dermino, dinov2, mae, mocov3, swav or panderm. Without --recipe its own recipe "
+            "is taken. Default: what the recipe says."
+        ),
+    ] = None,
     recipe: Annotated[
-        str, typer.Option(help="dermino-vitb14, dermino-vits14, demo, or a YAML file.")
-    ] = "dermino-vitb14",
+        str | None,
+        typer.Option(
+            help="dermino-vitb14, dermino-vits14, mae-vitb16, mocov3-vitb16, swav-vitb16, "
+            "panderm-vitb16, demo, or a YAML file. Default: the method's own."
+        ),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="Change the recipe: section.key=value, several side by side."),
@@ -50,4 +63,4 @@ def pretrain(
     """
     from dermino.pretrain.pretrain import pretrain as run
 
-    run(data, out, labels, recipe, set_ or (), split, resume)
+    run(data, out, labels, recipe, set_ or (), split, resume, method)

@@ -24,7 +24,10 @@ SPEC_HELP = (
 
 
 def load_encoder(
-    spec: str, image_size: int | None = None, device: str | torch.device = "cpu"
+    spec: str,
+    image_size: int | None = None,
+    device: str | torch.device = "cpu",
+    last_layer: bool = False,
 ) -> Encoder:
     """Build an encoder from its name.
 
@@ -37,6 +40,9 @@ def load_encoder(
         Side of the input in pixels, where it should differ from the encoder's own.
     device:
         Where to put it.
+    last_layer:
+        Keep the last linear layer of a timm model as ``backbone.head``, which no feature passes:
+        of CLIP towers it is the projection into the space shared with texts.
 
     Raises
     ------
@@ -46,7 +52,7 @@ def load_encoder(
     alias, address = split_alias(spec)
     scheme, _, rest = address.partition(":")
     if scheme in {"timm", "random"} and rest:
-        encoder = _from_timm(alias, rest, image_size, pretrained=scheme == "timm")
+        encoder = _from_timm(alias, rest, image_size, scheme == "timm", last_layer)
     elif scheme == "hf" and rest:
         encoder = _from_huggingface(alias, rest, image_size)
     else:
@@ -66,11 +72,14 @@ def split_alias(spec: str) -> tuple[str, str]:
 
 
 def create_backbone(architecture: str, **model_args: Any) -> nn.Module:
-    """Create an untrained timm model without classifier; an unknown name gives the nearest."""
+    """Create an untrained timm model, without classifier unless asked otherwise.
+
+    An unknown name gives the nearest.
+    """
     if not timm.is_model(architecture):
         raise unknown("timm model", architecture, timm.list_models())
     try:
-        return timm.create_model(architecture, pretrained=False, num_classes=0, **model_args)
+        return timm.create_model(architecture, pretrained=False, **{"num_classes": 0, **model_args})
     except Exception as error:  # Whatever a model's own constructor says of the arguments.
         raise UserError(
             f"timm cannot build '{architecture}' with {model_args}: {error}.",
@@ -78,14 +87,19 @@ def create_backbone(architecture: str, **model_args: Any) -> nn.Module:
         ) from error
 
 
-def _from_timm(alias: str, name: str, image_size: int | None, pretrained: bool) -> Encoder:
+def _from_timm(
+    alias: str, name: str, image_size: int | None, pretrained: bool, last_layer: bool
+) -> Encoder:
     architecture = name.partition(".")[0]
     if not timm.is_model(architecture):
         raise unknown("timm model", architecture, timm.list_models())
-    sizes = {"img_size": image_size} if image_size and architecture.startswith("vit_") else {}
+    # To timm None is a model's own number of classes.
+    options: dict[str, Any] = {"num_classes": None if last_layer else 0}
+    if image_size and architecture.startswith("vit_"):
+        options["img_size"] = image_size
     if pretrained:
         try:
-            backbone = timm.create_model(name, pretrained=True, num_classes=0, **sizes)
+            backbone = timm.create_model(name, pretrained=True, **options)
         except Exception as error:  # the hub client raises many kinds, none of them ours
             reason = str(error).splitlines()[0]
             raise UserError(
@@ -94,7 +108,7 @@ def _from_timm(alias: str, name: str, image_size: int | None, pretrained: bool) 
             ) from error
     else:
         torch.manual_seed(0)
-        backbone = create_backbone(architecture, **sizes)
+        backbone = create_backbone(architecture, **options)
     data = resolve_model_data_config(backbone)
     size = image_size or data["input_size"][-1]
     preprocess = Preprocess(

@@ -66,3 +66,9 @@ class Preprocess:
         std = torch.tensor(self.std, device=images.device).view(1, 3, 1, 1)
         scaled = images if images.is_floating_point() else images.float() / 255
         return (scaled - mean) / std
+
+    def denormalise(self, images: torch.Tensor) -> torch.Tensor:
+        """Take back :meth:`normalise`: (B, 3, H, W) float32, 0 to 1."""
+        mean = torch.tensor(self.mean, device=images.device).view(1, 3, 1, 1)
+        std = torch.tensor(self.std, device=images.device).view(1, 3, 1, 1)
+        return images * std + mean
