@@ -1,5 +1,6 @@
 """Recipes, overrides, files and the command line's manners."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -40,13 +41,15 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "results.csv"
     path.write_text("old")
 
-    def fail() -> None:
+    def fail(error: Exception) -> None:
         with atomic_path(path) as temporary:
             temporary.write_text("half of the n")
-            raise OSError("disk full")
+            raise error
 
-    with pytest.raises(OSError, match="disk full"):
-        fail()
+    with pytest.raises(RuntimeError, match="interrupted"):
+        fail(RuntimeError("interrupted"))
+    with pytest.raises(UserError, match=r"The disk is full: '.*results\.csv'"):
+        fail(OSError(errno.ENOSPC, "No space left on device"))
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 

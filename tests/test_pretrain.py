@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from dermino.cli.main import main
 from dermino.data.manifest import Manifest, SourceInfo
 from dermino.errors import UserError
+from dermino.files import sole_writer
 from dermino.knowledge.build import build_taxonomy
 from dermino.models.load import load_encoder
 from dermino.pretrain.pretrain import pretrain
@@ -139,6 +140,12 @@ def test_another_run_is_not_taken_up(
     overrides = [*TINY, "steps=6", *changes]
     with pytest.raises(UserError, match=message):
         pretrain([data / "clinic.parquet"], finished, labels, "demo", overrides, resume=True)
+
+
+def test_two_processes_do_not_share_a_run(data: Path, taxonomy: Path, finished: Path) -> None:
+    overrides = [*TINY, "steps=6"]
+    with sole_writer(finished), pytest.raises(UserError, match="Another process is writing"):
+        pretrain([data / "clinic.parquet"], finished, taxonomy, "demo", overrides, resume=True)
 
 
 def test_a_damaged_checkpoint_is_passed_over(data: Path, finished: Path, tmp_path: Path) -> None:

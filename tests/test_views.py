@@ -25,6 +25,7 @@ BRIGHTNESS, CONTRAST, SATURATION, HUE, ORDER, GRAY, SIGMA, SOLARIZE, RADIUS = ra
 def images() -> torch.Tensor:
     return torch.randint(0, 256, (3, 3, 24, 20), generator=torch.Generator().manual_seed(0)).byte()
 
+
 # What seed 1 drew for the views of DINOv2 before other methods had views of their own.
 PINNED = np.float32(
     [

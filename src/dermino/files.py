@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +14,12 @@ from typing import Any
 
 from dermino.errors import UserError
 
+try:
+    import fcntl
+except ImportError:  # Windows.
+    fcntl = None  # type: ignore[assignment]
+
+_ALMOST_NOTHING = 2**20  # bytes
 # The process's mask can only be read by setting it.
 _UMASK = os.umask(0)
 os.umask(_UMASK)
@@ -22,6 +30,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary name beside ``path`` that replaces ``path`` once written and synced.
 
     On any error ``path`` keeps its old content and the temporary file is removed.
+
+    Raises
+    ------
+    UserError
+        If the disk is full.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,8 +47,22 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.chmod(temporary, 0o666 & ~_UMASK)
         os.replace(temporary, path)
         _sync_folder(path.parent)
+    except Exception as error:
+        if _is_full(path.parent, error):
+            raise UserError(
+                f"The disk is full: '{path}' cannot be written.",
+                "Free some space, or choose another --out, and run the command again.",
+            ) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _is_full(folder: Path, error: Exception) -> bool:
+    """Whether a full disk is why writing failed; torch and safetensors hide its error number."""
+    if isinstance(error, OSError):
+        return error.errno in {errno.ENOSPC, errno.EDQUOT}
+    return shutil.disk_usage(folder).free < _ALMOST_NOTHING
 
 
 def _sync_folder(folder: Path) -> None:
@@ -58,6 +85,31 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Write JSON atomically, indented, keys in the order given."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Keep other processes that ask for it out of ``folder``, until this one is done or dies.
+
+    Where the file system or the operating system knows no such locks, nothing is kept out.
+
+    Raises
+    ------
+    UserError
+        If another process is in it.
+    """
+    with open(folder / ".lock", "w", encoding="utf-8") as file:
+        try:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"Another process is writing to '{folder}'.",
+                "Wait until it has finished, or choose another --out.",
+            ) from error
+        except OSError:  # Some network file systems.
+            pass
+        yield
 
 
 def writable_folder(path: str | Path) -> Path:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
-from io import BytesIO, StringIO
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from dermino.data.text_table import read_text_table
 from dermino.errors import UserError, nearest
 from dermino.files import atomic_path
 from dermino.knowledge.contrasts import contrast
@@ -190,25 +191,22 @@ def _neighbour(taxonomy: Taxonomy, close: np.ndarray, place: int) -> dict[str, o
 def _read_table(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise UserError(f"There is no review table '{path}'.", "Check --review.")
-    try:
-        if path.suffix.lower() == ".xlsx":
-            _need_openpyxl()
-            table = pd.read_excel(path, dtype=str, na_filter=False, engine="openpyxl")
-        else:
-            text = path.read_text(encoding="utf-8-sig")
-            header = text.partition("\n")[0]
-            separator = max(",;\t", key=header.count)
-            table = pd.read_csv(StringIO(text), sep=separator, dtype=str, na_filter=False)
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8.", "Save it as 'CSV UTF-8' or .xlsx.") from error
-    except UserError:
-        raise
-    except Exception as error:  # Each reader has exceptions of its own for a damaged file.
-        raise UserError(
-            f"{path} cannot be read as a table: {error}.", "Save it as CSV or .xlsx."
-        ) from error
+    if path.suffix.lower() == ".xlsx":
+        table = _read_workbook(path)
+    else:
+        table = read_text_table(path).fillna("")
     table.columns = [str(column).strip().lower() for column in table.columns]
     return table.apply(lambda column: column.astype(str))
+
+
+def _read_workbook(path: Path) -> pd.DataFrame:
+    _need_openpyxl()
+    try:
+        return pd.read_excel(path, dtype=str, na_filter=False, engine="openpyxl")
+    except Exception as error:  # openpyxl has exceptions of its own for a damaged file.
+        raise UserError(
+            f"{path} cannot be read as a workbook: {error}.", "Save it as .xlsx or as CSV."
+        ) from error
 
 
 def _need_openpyxl() -> None:

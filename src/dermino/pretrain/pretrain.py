@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from dermino.config import load_config, save_config
@@ -13,7 +15,7 @@ from dermino.data.images import UnreadableImage, read_image
 from dermino.data.manifest import Manifest, read_manifests
 from dermino.data.schema import SPLITS
 from dermino.errors import UserError, unknown
-from dermino.files import writable_folder, write_json
+from dermino.files import sole_writer, writable_folder, write_json
 from dermino.knowledge.prototypes import initial_prototypes
 from dermino.knowledge.taxonomy import Taxonomy
 from dermino.models.encoder_file import FILE_NAME as ENCODER_FILE
@@ -31,7 +33,7 @@ from dermino.pretrain.export import (
 from dermino.pretrain.launch import build_fabric, resolve_precision
 from dermino.pretrain.method import METHODS, Method
 from dermino.pretrain.plan import FILE_NAME as PLAN_FILE
-from dermino.pretrain.plan import make_plan
+from dermino.pretrain.plan import Plan, make_plan
 from dermino.pretrain.resume import CONFIG_FILE, refuse_another_run
 from dermino.pretrain.trainer import Trainer
 from dermino.progress import console
@@ -110,31 +112,45 @@ def pretrain(
         config.seed,
     )
     trainer = Trainer(fabric, config, model, dataset, encoded, length, run)
-    before = seen_before(config.model)
     images = seen_images(manifest, encoded, config.model.init)
+    with sole_writer(run) if fabric.is_global_zero else nullcontext():
+        _start(trainer, plan, images, resume)
+        trainer.train()
+        _export(trainer, plan)
+    fabric.barrier()
+    return run / ENCODER_FILE
+
+
+def _start(trainer: Trainer, plan: Plan, images: pa.Table, resume: bool) -> None:
+    """Show the plan, and take the run up where it is or write down what it starts from."""
+    run, config = trainer.run, trainer.config
     checkpoint = load_checkpoint(run) if resume else None
     if checkpoint is not None:
         refuse_another_run(run, config, plan, images)
         trainer.load(checkpoint)
-    if fabric.is_global_zero:
-        plan.show()
-        if trainer.step == length.steps:
-            console.print(f"This run has finished: all {length.steps} steps are done.")
-        elif checkpoint is not None:
-            console.print(f"Resuming after step {trainer.step} of {length.steps}.")
-        else:
-            save_config(config, run / CONFIG_FILE)
-            write_json(run / PLAN_FILE, plan.to_dict())
-            write_seen(run, images)
-            export_encoder(run / START_FILE, model.encoder, config, before)
-    trainer.train()
-    if fabric.is_global_zero:
-        seen = {**(before or {}), **plan.sources}
-        export_encoder(run / ENCODER_FILE, model.encoder, config, seen)
+    if not trainer.fabric.is_global_zero:
+        return
+    before = seen_before(config.model)
+    plan.show()
+    if trainer.step == plan.steps:
+        console.print(f"This run has finished: all {plan.steps} steps are done.")
+    elif checkpoint is not None:
+        console.print(f"Resuming after step {trainer.step} of {plan.steps}.")
+    else:
+        save_config(config, run / CONFIG_FILE)
+        write_json(run / PLAN_FILE, plan.to_dict())
+        write_seen(run, images)
+        export_encoder(run / START_FILE, trainer.method.encoder, config, before)
+
+
+def _export(trainer: Trainer, plan: Plan) -> None:
+    """Write what the run has made."""
+    if trainer.fabric.is_global_zero:
+        run, config = trainer.run, trainer.config
+        seen = {**(seen_before(config.model) or {}), **plan.sources}
+        export_encoder(run / ENCODER_FILE, trainer.method.encoder, config, seen)
         write_summary(run, plan)
         console.print(f"Encoder: {run / ENCODER_FILE}")
-    fabric.barrier()
-    return run / ENCODER_FILE
 
 
 def _load_config(
