@@ -26,10 +26,17 @@ os.umask(_UMASK)
 
 
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary name beside ``path`` that replaces ``path`` once written and synced.
+def atomic_path(path: str | Path, sync: bool = True) -> Iterator[Path]:
+    """Yield a temporary name beside ``path`` that replaces ``path`` once written.
 
     On any error ``path`` keeps its old content and the temporary file is removed.
+
+    Parameters
+    ----------
+    path:
+        The file to write; its folder is made.
+    sync:
+        Wait until the disk has it, so that it also survives a power cut.
 
     Raises
     ------
@@ -41,12 +48,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
+        if sync:
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
         # Some libraries create files that only the owner can read.
         os.chmod(temporary, 0o666 & ~_UMASK)
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        if sync:
+            _sync_folder(path.parent)
     except Exception as error:
         if _is_full(path.parent, error):
             raise UserError(

@@ -20,7 +20,7 @@ from dermino.data.generate.population import population
 from dermino.data.generate.render import render
 from dermino.data.manifest import Manifest, SourceInfo
 from dermino.errors import UserError
-from dermino.files import writable_folder
+from dermino.files import atomic_path, writable_folder
 from dermino.progress import track
 
 INFO = SourceInfo(
@@ -152,6 +152,5 @@ def _write(out: Path, labelled: float, numbered: tuple[int, Case]) -> dict[str, 
 
 def _save(image: Image.Image, path: Path, **options: int) -> None:
     """Write an image whole or not at all; unlike a manifest it is cheaply drawn again."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    image.save(temporary, format="JPEG" if path.suffix == ".jpg" else "PNG", **options)
-    os.replace(temporary, path)
+    with atomic_path(path, sync=False) as temporary:
+        image.save(temporary, format="JPEG" if path.suffix == ".jpg" else "PNG", **options)
