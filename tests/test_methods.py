@@ -327,6 +327,19 @@ def test_mae_seeing_all_patches_is_the_plain_backbone(
     torch.testing.assert_close(patches, features[:, 1:])
 
 
+@pytest.mark.parametrize("name", ["mae", "mocov3"])
+def test_starting_weights_keep_and_train_their_positions(
+    name: str, tmp_path: Path, overrides: dict[str, list[str]]
+) -> None:
+    start = create_backbone("vit_tiny_patch16_224", img_size=64, **MODEL_ARGS)
+    EncoderFile("vit_tiny_patch16_224").write(tmp_path / "start.safetensors", start.state_dict())
+    vit = build(name, overrides, f"model.init={tmp_path / 'start.safetensors'}").encoder
+    assert torch.equal(vit.pos_embed, start.pos_embed)
+    assert vit.pos_embed.requires_grad
+    assert torch.equal(vit.patch_embed.proj.weight, start.patch_embed.proj.weight)
+    assert vit.patch_embed.proj.weight.requires_grad == (name == "mae")
+
+
 def test_mocov3_is_symmetric_and_its_keys_learn_nothing(
     data: Path, overrides: dict[str, list[str]]
 ) -> None:

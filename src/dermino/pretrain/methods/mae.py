@@ -31,7 +31,7 @@ class MAEMethod(Method):
     """
 
     recipe = "mae-vitb16"
-    first_loss_of = "the squared error, the variance of a normalised patch"
+    first_loss_of = "the squared error of a masked patch"
 
     def __init__(
         self,
@@ -59,8 +59,9 @@ class MAEMethod(Method):
         return Views((view,), masking=FixedMasking(config.mae.mask_ratio))
 
     def first_loss(self, batch_size: int) -> float:
-        """Return 1: predicting the mean of every patch leaves its variance."""
-        return 1.0
+        """Return the variance of a normalised patch and that of an untrained prediction of it."""
+        pixels, width = self.decoder.predict.out_features, self.decoder.predict.in_features
+        return 1 + 2 * width / (width + pixels)
 
     def forward(self, batch: Batch, values: StepValues) -> dict[str, torch.Tensor]:
         """Return ``reconstruction``, the error over the masked patches."""

@@ -65,8 +65,10 @@ class SwAVMethod(Method):
         return Views((wide, wide), (narrow,) * options.local_crops)
 
     def first_loss(self, batch_size: int) -> float:
-        """Return ln K."""
-        return math.log(self.config.swav.num_prototypes)
+        """Return ln K, and what the spread of untrained scores, 1/D, adds to it."""
+        options = self.config.swav
+        spread = 1 / (options.projection_dim * options.temperature**2)
+        return math.log(options.num_prototypes) + spread / 2
 
     def forward(self, batch: Batch, values: StepValues) -> dict[str, torch.Tensor]:
         """Return ``swapped``, the cross-entropy between assignments and other views' scores."""
