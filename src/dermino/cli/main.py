@@ -9,12 +9,22 @@ from typing import Annotated, NoReturn
 import typer
 
 from dermino import __version__
-from dermino.cli import data, demo, evaluate, labels, pretrain, report
+from dermino.cli import ablate, data, demo, evaluate, labels, pretrain, report
 from dermino.errors import UserError
 from dermino.progress import console
 
 # Options that take several values side by side: --data a.parquet b.parquet.
-SEVERAL = {"--data", "--encoder", "--set", "--split", "--task", "--protocol", "--runs"}
+SEVERAL = {
+    "--data",
+    "--encoder",
+    "--evaluate-on",
+    "--protocol",
+    "--row",
+    "--runs",
+    "--set",
+    "--split",
+    "--task",
+}
 
 app = typer.Typer(
     name="dermino",
@@ -29,6 +39,7 @@ app.command()(demo.demo)
 app.add_typer(data.app, name="data")
 app.add_typer(labels.app, name="labels")
 app.command(epilog=pretrain.EPILOG)(pretrain.pretrain)
+app.command(epilog=ablate.EPILOG)(ablate.ablate)
 app.command()(evaluate.embed)
 app.command()(evaluate.evaluate)
 app.command()(report.report)

@@ -126,7 +126,7 @@ def _start(trainer: Trainer, plan: Plan, images: pa.Table, resume: bool) -> None
     run, config = trainer.run, trainer.config
     checkpoint = load_checkpoint(run) if resume else None
     if checkpoint is not None:
-        refuse_another_run(run, config, plan, images)
+        refuse_another_run(run, config, plan.to_dict(), images)
         trainer.load(checkpoint)
     if not trainer.fabric.is_global_zero:
         return

@@ -15,7 +15,6 @@ from dermino.errors import UserError
 from dermino.pretrain.config import PretrainConfig
 from dermino.pretrain.export import SEEN_FILE
 from dermino.pretrain.plan import FILE_NAME as PLAN_FILE
-from dermino.pretrain.plan import Plan
 
 CONFIG_FILE = "config.yaml"
 # How a run is carried out, not what is learnt; the batch over all devices is compared instead.
@@ -25,7 +24,9 @@ _FREE = frozenset(
 _COMPARED = ("batch_size", "taxonomy")
 
 
-def refuse_another_run(run: Path, config: PretrainConfig, plan: Plan, seen: pa.Table) -> None:
+def refuse_another_run(
+    run: Path, config: PretrainConfig, plan: Mapping[str, Any], seen: pa.Table
+) -> None:
     """Check that the run in a folder is the one that is asked for.
 
     Parameters
@@ -33,7 +34,8 @@ def refuse_another_run(run: Path, config: PretrainConfig, plan: Plan, seen: pa.T
     run:
         The run folder, with the files of its start.
     config, plan, seen:
-        What is asked for now; ``seen`` as :func:`dermino.pretrain.export.seen_images` gives it.
+        What is asked for now; of ``plan`` the values of ``batch_size`` and ``taxonomy``, and
+        ``seen`` as :func:`dermino.pretrain.export.seen_images` gives it.
 
     Raises
     ------
@@ -47,12 +49,11 @@ def refuse_another_run(run: Path, config: PretrainConfig, plan: Plan, seen: pa.T
         raise UserError(
             f"The run in '{run}' cannot be resumed: {error}.", "Start again with another --out."
         ) from error
-    asked = plan.to_dict()
     changed = _differences(load_config(PretrainConfig, run / CONFIG_FILE), config)
     changed += [
-        f"{key}: {stored[key]} then, {asked[key]} now"
+        f"{key}: {stored[key]} then, {plan[key]} now"
         for key in _COMPARED
-        if key in stored and stored[key] != asked[key]
+        if key in stored and stored[key] != plan[key]
     ]
     if not same_images:
         changed.append("other images, or others of them are labelled")

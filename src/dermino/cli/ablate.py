@@ -1,0 +1,74 @@
+"""``dermino ablate``: the paper's ablation tables on own data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EPILOG = """
+**Examples**
+
+`dermino ablate --table losses --data ham.parquet --labels taxonomy --recipe dermino-vits14
+--set steps=5000 --out ablation/losses`
+
+`dermino ablate --table methods --data archive.parquet ham.parquet --labels taxonomy
+--out ablation/methods`
+
+`dermino ablate --table sources --data public.parquet web.parquet own.parquet --labels taxonomy
+--out ablation/sources`
+"""
+
+
+def ablate(
+    table: Annotated[
+        str,
+        typer.Option(
+            help="losses: which loss terms, how the prototypes start and whether they learn. "
+            "methods: MAE, MoCo v3, SwAV, DINOv2, DermINO. sources: one manifest more in each row."
+        ),
+    ],
+    data: Annotated[
+        list[Path],
+        typer.Option(help="Manifests to train on, several side by side; test rows are left out."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write, or to continue.")],
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Taxonomy of `dermino labels build`, for the knowledge term."),
+    ] = None,
+    recipe: Annotated[
+        str,
+        typer.Option(help="Sets backbone and budget: the name of a recipe, or a YAML file."),
+    ] = "dermino-vitb14",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change the recipe of every row: section.key=value, several."),
+    ] = None,
+    evaluate_on: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Manifests to evaluate on. Default: those of --data with a train and test split."
+        ),
+    ] = None,
+    row: Annotated[
+        list[str] | None, typer.Option(help="Train these rows only. Default: all of the table.")
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder that keeps features. Default: DERMINO_CACHE or the user's cache."
+        ),
+    ] = None,
+) -> None:
+    """Train the rows of an ablation table of the paper with equal budget, and compare them.
+
+    All rows have the same backbone, starting weights, images seen and seed, and are evaluated by
+    retrieval and linear probe. Prints the table in the paper's layout and writes table.csv,
+    table.md, a recipe and a run for each row, and the results. Run it again to continue: finished
+    rows are kept, and a row that failed is tried again.
+    """
+    from dermino.ablation.ablate import ablate as run
+
+    run(table, data, out, labels, recipe, set_ or (), evaluate_on, row, cache)
