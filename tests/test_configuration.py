@@ -10,6 +10,7 @@ from dermino.config import load_config, recipe_names, save_config
 from dermino.errors import UserError
 from dermino.files import atomic_path, writable_folder
 from dermino.pretrain.config import PretrainConfig
+from dermino.progress import console
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -77,6 +78,11 @@ def test_errors_are_messages_and_debug_shows_where(capsys: pytest.CaptureFixture
         printed = capsys.readouterr().err
         assert "[no] such taxonomy" in printed
         assert ("Traceback" in printed) == traceback
+
+
+def test_names_with_brackets_are_shown_as_they_are(capsys: pytest.CaptureFixture) -> None:
+    console.print("Encoder: run [u]/encoder.safetensors")
+    assert "run [u]/encoder" in capsys.readouterr().err
 
 
 def test_unknown_commands_exit_with_two(capsys: pytest.CaptureFixture) -> None:

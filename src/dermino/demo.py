@@ -76,7 +76,7 @@ def demo(
     results = out / "results"
     evaluate(encoders, [manifest], results, target=target, cache=out / "features")
     page = report(results, out / "report.html")
-    console.print(f"[bold]Report: {page.resolve()}[/bold]", soft_wrap=True)
+    console.print(f"Report: {page.resolve()}", style="bold", soft_wrap=True)
     return page
 
 

@@ -16,7 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-console = Console(stderr=True, highlight=False)
+# Without markup: names of files and datasets may hold [brackets], which it would swallow.
+console = Console(stderr=True, highlight=False, markup=False)
 T = TypeVar("T")
 _SECONDS_BETWEEN_LINES = 15.0
 

@@ -104,7 +104,7 @@ def ablate(
 
 def _carry_out(run: RowRun, plan: AblationPlan, log: Path) -> RowResult:
     """Train and evaluate a row; an error becomes its result, with the traceback in ``log``."""
-    console.print(f"[bold]Row '{run.row.name}'[/bold]")
+    console.print(f"Row '{run.row.name}'", style="bold")
     try:
         run.train()
         scores = plan.evaluation.scores(run.row.name, run.folder)

@@ -97,7 +97,6 @@ def show(
 
 
 def _summarise(taxonomy: Taxonomy) -> None:
-    from rich.markup import escape
     from rich.table import Table
 
     from dermino.progress import console
@@ -108,9 +107,7 @@ def _summarise(taxonomy: Taxonomy) -> None:
         left_out = sum(entry.concept is None for entry in entries)
         annotations = sum(entry.images for entry in entries)
         known = int(taxonomy.known[row].sum())
-        table.add_row(
-            escape(dataset), *(str(n) for n in (len(entries), known, left_out, annotations))
-        )
+        table.add_row(dataset, *(str(n) for n in (len(entries), known, left_out, annotations)))
     console.print(table)
     doubtful = sorted(taxonomy.merges, key=lambda merge: (merge.cosine, merge.name))
     for merge in doubtful[:_SHOWN]:
