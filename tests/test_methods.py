@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 
 from dermino.cli.main import main
 from dermino.config import load_config
-from dermino.data.manifest import Manifest
+from dermino.data.manifest import Manifest, SourceInfo
 from dermino.errors import UserError
+from dermino.knowledge.build import build_taxonomy
 from dermino.models.encoder_file import EncoderFile
 from dermino.models.load import create_backbone, load_encoder
 from dermino.models.scratch import start_from_scratch
@@ -286,6 +287,22 @@ def test_a_method_without_a_recipe_takes_its_own(
     assert stopped.value.code == 2
     # 512 images a device is what the recipe of MAE asks for, 256 that of dermino.
     assert "512" in capsys.readouterr().err
+
+
+def test_methods_without_supervision_do_not_claim_to_have_seen_labels(
+    data: Path, overrides: dict[str, list[str]]
+) -> None:
+    frame = Manifest.read(data / "clinic.parquet").frame
+    labelled = frame.assign(labels=[["nevus"], ["melanoma"]] * 8)
+    info = SourceInfo("clinic", vocabulary=("nevus", "melanoma"))
+    Manifest.from_frame(labelled, data, [info]).write(data / "labelled.parquet")
+    build_taxonomy([data / "labelled.parquet"], text_encoder="char-ngrams").write(data / "taxonomy")
+    run = data / "labels-aside"
+    options = [*overrides["mae"], "steps=1"]
+    pretrain([data / "labelled.parquet"], run, data / "taxonomy", overrides=options, method="mae")
+    plan = json.loads((run / "plan.json").read_text())
+    assert (plan["concepts"], plan["labelled"]) == (0, 0)
+    assert not pd.read_parquet(run / "seen.parquet")["labelled"].any()
 
 
 def test_mae_shows_the_encoder_a_quarter_and_judges_only_the_rest(

@@ -34,11 +34,14 @@ class Method(nn.Module, ABC):
     ----------
     recipe:
         The shipped recipe to take when none is named.
+    uses_labels:
+        Whether a taxonomy changes anything.
     first_loss_of:
         What :meth:`first_loss` speaks of, in words.
     """
 
     recipe: ClassVar[str]
+    uses_labels: ClassVar[bool] = False
     first_loss_of: ClassVar[str]
 
     def __init__(

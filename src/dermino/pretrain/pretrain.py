@@ -89,6 +89,9 @@ def pretrain(
     manifest = _select(read_manifests(data), splits)
     _probe_images(manifest)
     taxonomy = Taxonomy.read(labels) if labels is not None else None
+    if taxonomy is not None and not method_class.uses_labels:
+        console.print(f"{config.method} learns from images alone: the labels are left aside.")
+        taxonomy = None
     encoded = taxonomy.encode(manifest) if taxonomy is not None else None
     if encoded is not None and not encoded.labelled.any():
         console.print("No image carries a label: training without supervision.")

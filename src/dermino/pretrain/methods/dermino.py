@@ -50,6 +50,7 @@ class DerminoMethod(Method):
     """
 
     recipe = "dermino-vitb14"
+    uses_labels = True
     first_loss_of = "each cross-entropy"
 
     def __init__(

@@ -14,6 +14,8 @@ from dermino.pretrain.methods.dermino import DerminoMethod
 class DINOv2Method(DerminoMethod):
     """The image, patch and KoLeo objectives without prototypes (paper ED Tables 1 and 2)."""
 
+    uses_labels = False
+
     def __init__(
         self,
         config: PretrainConfig,
