@@ -82,7 +82,11 @@ def spread(arguments: list[str]) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run the command line and exit: 0 done, 1 something failed, 2 the input must be put right."""
+    """Run the command line and exit.
+
+    0 done, 1 something failed, 2 the input must be put right, 130 and 143 stopped by SIGINT and
+    SIGTERM.
+    """
     arguments = spread(list(sys.argv[1:] if arguments is None else arguments))
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]

@@ -60,6 +60,9 @@ def pretrain(
 
     Writes a run folder: config.yaml, plan.json, metrics.jsonl, checkpoints, seen.parquet,
     start.safetensors (before the first step), encoder.safetensors (timm loads it) and summary.md.
+
+    SIGTERM (preemption) and Ctrl-C finish the step and write a checkpoint; the exit code is 143 or
+    130, and --resume goes on with the next step. A second Ctrl-C stops at once.
     """
     from dermino.pretrain.pretrain import pretrain as run
 

@@ -13,6 +13,7 @@ from dermino.data.images import UnreadableImage, read_image
 from dermino.data.manifest import Manifest
 from dermino.knowledge.encoded_labels import EncodedLabels
 from dermino.pretrain.batch import Collate, Sample
+from dermino.pretrain.interruption import heed_only_the_parent
 from dermino.pretrain.streams import Stream, generator
 from dermino.pretrain.views.crops import random_resized_crop
 from dermino.pretrain.views.masking import (
@@ -191,5 +192,5 @@ def build_loader(
         num_workers=workers,
         pin_memory=pin_memory,
         prefetch_factor=4 if workers else None,
-        persistent_workers=workers > 0,
+        worker_init_fn=heed_only_the_parent,
     )

@@ -16,12 +16,15 @@ from dermino.pretrain.checkpoint import save_checkpoint
 from dermino.pretrain.config import PretrainConfig
 from dermino.pretrain.dataset import REPLACEMENTS, PretrainDataset, StepSampler, build_loader
 from dermino.pretrain.display import TrainingDisplay
+from dermino.pretrain.distributed import all_reduce_max
+from dermino.pretrain.interruption import Interrupted, Interruption
 from dermino.pretrain.launch import resolve_workers
 from dermino.pretrain.method import Method
 from dermino.pretrain.metrics_log import MetricsLog
 from dermino.pretrain.parameter_groups import apply_schedule, parameter_groups
 from dermino.pretrain.schedules import Length, Schedules, StepValues
 from dermino.pretrain.streams import Stream, torch_seed
+from dermino.progress import console
 
 UNREADABLE_FILE = "unreadable.csv"
 
@@ -63,6 +66,8 @@ class Trainer:
         )
         self.module, self.optimizer = fabric.setup(method, optimizer)
         self.step = 0
+        self.interruption = Interruption()
+        self._signal = 0
 
     def load(self, state: dict[str, Any]) -> None:
         """Continue from a checkpoint."""
@@ -86,7 +91,13 @@ class Trainer:
         }
 
     def train(self) -> None:
-        """Run all steps that are left."""
+        """Run all steps that are left.
+
+        Raises
+        ------
+        Interrupted
+            After SIGTERM or SIGINT, once a checkpoint is written.
+        """
         fabric, config = self.fabric, self.config
         sampler = StepSampler(
             self.step,
@@ -101,7 +112,8 @@ class Trainer:
         log = MetricsLog(self.run, self.step) if fabric.is_global_zero else None
         self.module.train()
         window = Window()
-        with TrainingDisplay(self.step, self.length.steps, fabric.is_global_zero) as display:
+        display = TrainingDisplay(self.step, self.length.steps, fabric.is_global_zero)
+        with self.interruption, display:
             for batch in loader:
                 window.batch_arrived()
                 self._note_unreadable(batch)
@@ -110,7 +122,7 @@ class Trainer:
                 self.step += 1
                 last = self.step == self.length.steps
                 logs = self.step % config.log_every == 0 or last
-                saves = self.step % config.checkpoint_every == 0 or last
+                saves = self.step % config.checkpoint_every == 0 or last or self._signal > 0
                 if logs or saves:
                     self._refuse_divergence(terms)
                 if logs:
@@ -121,6 +133,8 @@ class Trainer:
                     window = Window()
                 if saves:
                     self.save()
+                if self._signal and not last:
+                    raise self._interrupted()
                 window.step_done()
 
     def take_step(self, batch: Batch, values: StepValues) -> dict[str, torch.Tensor]:
@@ -133,6 +147,7 @@ class Trainer:
         terms = self.module(batch, values)
         total = torch.stack(list(terms.values())).sum()
         self.fabric.backward(total)
+        self._signal = self._agree(self.interruption.number)
         if optimizer.clip_grad:
             for module in self.method.clipped():
                 torch.nn.utils.clip_grad_norm_(module.parameters(), optimizer.clip_grad)
@@ -140,6 +155,18 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         self.method.after_step(values)
         return {name: term.detach() for name, term in terms.items()}
+
+    def _interrupted(self) -> Interrupted:
+        stop = Interrupted(self._signal, self.step, self.length.steps)
+        if self.fabric.is_global_zero:
+            console.print(stop.message)
+        return stop
+
+    def _agree(self, number: int) -> int:
+        """Return the largest number that any process has, so that all do the same."""
+        if self.fabric.world_size == 1:
+            return number
+        return int(all_reduce_max(torch.tensor(number, device=self.fabric.device)))
 
     def save(self) -> None:
         """Write a checkpoint; the first process does, the others wait."""
