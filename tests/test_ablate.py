@@ -192,6 +192,12 @@ def test_sources_add_up_and_a_lost_row_does_not_stop_the_others(
         assert len(seen) == sum(train[:count])
         assert frame[MEASURED].notna().all(axis=1).tolist() == [False, True, True]
 
+    options = ["--labels", archive / "taxonomy", "--recipe", "demo", "--cache", archive / "cache"]
+    command = ["ablate", "--table", "sources", "--out", tmp_path, *options, "--data", *parts]
+    with pytest.raises(SystemExit) as done:
+        main([*map(str, command), "--set", *TINY, batch])
+    assert done.value.code == 1
+
 
 def test_methods_share_the_budget_and_keep_their_own_optimiser(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

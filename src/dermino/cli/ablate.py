@@ -67,8 +67,10 @@ def ablate(
     All rows have the same backbone, starting weights, images seen and seed, and are evaluated by
     retrieval and linear probe. Prints the table in the paper's layout and writes table.csv,
     table.md, a recipe and a run for each row, and the results. Run it again to continue: finished
-    rows are kept, and a row that failed is tried again.
+    rows are kept, and a row that failed is tried again. The exit code is 1 if any row failed.
     """
     from dermino.ablation.ablate import ablate as run
 
-    run(table, data, out, labels, recipe, set_ or (), evaluate_on, row, cache)
+    frame = run(table, data, out, labels, recipe, set_ or (), evaluate_on, row, cache)
+    if "failed" in set(frame["status"]):
+        raise typer.Exit(1)
