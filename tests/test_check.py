@@ -158,6 +158,18 @@ def test_both_decoders_agree_on_jpeg(
     assert tuple(fast.shape) == ((3, 40, 60) if orientation <= 4 else (3, 60, 40))
 
 
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tiff", "a.webp"])
+def test_the_upright_size_is_known_before_decoding(tmp_path: Path, name: str) -> None:
+    exif = Image.Exif()
+    for orientation in range(1, 9):
+        exif[0x0112] = orientation
+        noise().save(tmp_path / name, exif=exif)
+        data = (tmp_path / name).read_bytes()
+        picture = images.open_image(data, name)
+        size = images.upright_size(picture)
+        assert size == tuple(images.decode(picture, data, name).shape[1:])
+
+
 def test_min_side_reduces_large_jpeg_files_only(tmp_path: Path) -> None:
     noise(400, 600).save(tmp_path / "a.jpg")
     assert read_image(tmp_path / "a.jpg", min_side=201).shape == (3, 400, 600)

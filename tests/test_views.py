@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 from torchvision.transforms import RandomResizedCrop
+from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from dermino.pretrain.views.crops import random_box, random_resized_crop
+from dermino.pretrain.views.crops import cut, draw_crop, random_box, sufficient_side
 from dermino.pretrain.views.masking import block_mask, masked_patch_targets
 from dermino.pretrain.views.photometric import (
     DINOV2,
@@ -126,11 +127,44 @@ def test_boxes_are_distributed_as_torchvisions() -> None:
     np.testing.assert_allclose(ours.std(axis=0), spread, rtol=0.06)
 
 
+def test_crops_have_the_pixels_of_torchvisions_whatever_the_memory_format() -> None:
+    random = np.random.default_rng(0)
+    planar = torch.randint(0, 256, (3, 90, 140), dtype=torch.uint8)
+    image = planar.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    crops = [draw_crop((90, 140), 32, (0.05, 1.0), random) for _ in range(20)]
+    assert {crop.flipped for crop in crops} == {False, True}
+    for view, crop in zip(cut(image, crops), crops, strict=True):
+        expected = F.resized_crop(planar, *crop.box, [32, 32], InterpolationMode.BICUBIC)
+        assert view.equal(expected.flip(-1) if crop.flipped else expected)
+    assert cut(planar, crops).equal(cut(image, crops))
+
+
 def test_crops_are_uint8_squares_even_of_a_sliver() -> None:
     sliver = torch.randint(0, 255, (3, 5, 300), dtype=torch.uint8)
-    crop = random_resized_crop(sliver, 32, (0.32, 1.0), np.random.default_rng(0))
-    assert crop.shape == (3, 32, 32)
-    assert crop.dtype == torch.uint8
+    crops = [draw_crop((5, 300), 32, (0.32, 1.0), np.random.default_rng(0))]
+    for image in (sliver, sliver[:, :1, :38]):
+        assert cut(image, crops).shape == (1, 3, 32, 32)
+    assert cut(sliver, []).shape == (0, 3, 0, 0)
+
+
+def test_a_reduced_picture_gives_the_same_crops_and_enlarges_none() -> None:
+    random = np.random.default_rng(0)
+    noise = torch.from_numpy(random.integers(0, 256, (3, 6, 8), dtype=np.uint8))
+    sizes = {reduction: (900 // reduction, 1200 // reduction) for reduction in (1, 2, 4)}
+    pictures = {
+        reduction: F.resize(noise, list(size), InterpolationMode.BICUBIC)
+        for reduction, size in sizes.items()
+    }
+    chosen = []
+    for _ in range(30):
+        crops = [draw_crop(sizes[1], 64, (0.05, 1.0), random) for _ in range(3)]
+        side = sufficient_side(crops)
+        chosen.append(max(reduction for reduction, size in sizes.items() if min(size) >= side))
+        boxes = [crop.box_at(*sizes[chosen[-1]]) for crop in crops]
+        assert min(min(box[2:]) for box in boxes) >= 64
+        difference = cut(pictures[chosen[-1]], crops).int() - cut(pictures[1], crops).int()
+        assert difference.abs().float().mean() < 3  # the boxes are rounded to whole pixels
+    assert set(chosen) == {2, 4}
 
 
 def test_half_the_crops_are_masked_with_targets_spread_over_the_range() -> None:

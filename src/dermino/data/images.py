@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from dermino.errors import UserError
@@ -20,6 +21,7 @@ except ImportError:  # torchvision announces the removal of its decoders; Pillow
 
 MAX_PIXELS = 150_000_000
 JPEG_FORMATS = frozenset({"JPEG", "MPO"})
+_LYING = frozenset({5, 6, 7, 8})  # EXIF orientations that swap width and height.
 # Pillow knows more, among them PostScript, which it would hand to another program.
 _FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
 
@@ -118,6 +120,22 @@ def open_image(data: bytes, path: str | Path) -> Image.Image:
     return image
 
 
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Return the (height, width) that :func:`decode` makes of what :func:`open_image` opened.
+
+    Only the header of a JPEG is read for it. Nothing is raised: what is wrong with the pixels,
+    :func:`decode` says.
+    """
+    try:
+        if image.format not in JPEG_FORMATS:
+            image.load()  # Their EXIF may follow the pixels, which are needed in full anyway.
+        lying = image.getexif().get(ExifTags.Base.Orientation) in _LYING
+    except Exception:  # Pillow's plug-ins raise anything on damaged data.
+        lying = False
+    width, height = image.size
+    return (width, height) if lying else (height, width)
+
+
 def decode(
     image: Image.Image, data: bytes, path: str | Path, min_side: int | None = None
 ) -> Tensor:
@@ -145,16 +163,16 @@ def decode(
             pass  # Pillow decides whether the file is unreadable, and says why.
     try:
         image.load()
-        return torch.from_numpy(_to_rgb(_upright(image))).permute(2, 0, 1)
+        _turn_upright(image)
+        return torch.from_numpy(_to_rgb(image)).permute(2, 0, 1)
     except Exception as error:  # Pillow's plug-ins raise anything on damaged data.
         raise UnreadableImage(path, "its pixels cannot be decoded", error) from error
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # Damaged EXIF says nothing about orientation; the pixels are whole.
-        return image
+def _turn_upright(image: Image.Image) -> None:
+    # Damaged EXIF says nothing about orientation; the pixels are whole.
+    with suppress(Exception):
+        ImageOps.exif_transpose(image, in_place=True)
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
@@ -165,7 +183,7 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
     elif image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
-    return np.array(image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _to_8_bit(pixels: np.ndarray) -> np.ndarray:

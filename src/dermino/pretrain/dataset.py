@@ -9,13 +9,19 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from dermino.data.images import UnreadableImage, read_image
+from dermino.data.images import (
+    UnreadableImage,
+    decode,
+    open_image,
+    read_bytes,
+    upright_size,
+)
 from dermino.data.manifest import Manifest
 from dermino.knowledge.encoded_labels import EncodedLabels
 from dermino.pretrain.batch import Collate, Sample
 from dermino.pretrain.interruption import heed_only_the_parent
 from dermino.pretrain.streams import Stream, generator
-from dermino.pretrain.views.crops import random_resized_crop
+from dermino.pretrain.views.crops import Crop, cut, draw_crop, sufficient_side
 from dermino.pretrain.views.masking import (
     BlockMasking,
     FixedMasking,
@@ -60,8 +66,6 @@ class PretrainDataset(Dataset[Sample]):
         self.grid = (views.global_views[0].size // patch_size,) * 2
         self.batch_size = batch_size
         self.seed = seed
-        # No view is ever enlarged from a photograph decoded at reduced scale.
-        self.min_side = views.min_side
 
     def row(self, position: int) -> int:
         """Return the manifest row shown at a position: each epoch is a new permutation."""
@@ -69,17 +73,56 @@ class PretrainDataset(Dataset[Sample]):
         return int(_order(self.seed, epoch, len(self.manifest))[place])
 
     def __getitem__(self, position: int) -> Sample:
-        row, image, unreadable, failure = self._read(position)
+        """Make the views of a position, from another image where its own cannot be read.
+
+        Giving up is a value, not an error: from a loader's process errors arrive with a traceback
+        for a message.
+        """
+        row = self.row(position)
+        unreadable: list[int] = []
+        random = generator(self.seed, Stream.REPLACEMENT, position)
+        while True:
+            try:
+                return self._sample(position, row, unreadable)
+            except UnreadableImage as error:
+                unreadable.append(row)
+                if len(unreadable) > REPLACEMENTS:
+                    return self._blank(position, unreadable, error.message)
+                row = int(random.integers(len(self.manifest)))
+
+    def _sample(self, position: int, row: int, unreadable: list[int]) -> Sample:
+        path = self.manifest.path(row)
+        data = read_bytes(path)
+        picture = open_image(data, path)
+        size = upright_size(picture)
         random = generator(self.seed, Stream.SAMPLE, position)
-        global_crops, global_photometric = _crops(image, self.views.global_views, random)
-        local_crops, local_photometric = _crops(image, self.views.local_views, random)
+        global_crops, global_photometric = _draw(size, self.views.global_views, random)
+        local_crops, local_photometric = _draw(size, self.views.local_views, random)
+        masks = self._masks(position, random)
+        # Drawn first, the crops say how small a photograph may be decoded without enlarging any.
+        image = decode(picture, data, path, sufficient_side([*global_crops, *local_crops]))
         return Sample(
-            global_crops=global_crops,
-            local_crops=local_crops,
-            global_photometric=global_photometric,
-            local_photometric=local_photometric,
-            masks=torch.from_numpy(self._masks(position, random)),
+            global_crops=cut(image, global_crops),
+            local_crops=cut(image, local_crops),
+            global_photometric=torch.from_numpy(global_photometric),
+            local_photometric=torch.from_numpy(local_photometric),
+            masks=torch.from_numpy(masks),
             row=row,
+            unreadable=tuple(unreadable),
+            failure="",
+        )
+
+    def _blank(self, position: int, unreadable: list[int], failure: str) -> Sample:
+        """Return a sample of the right shape that says why there is none."""
+        global_views, local_views = self.views.global_views, self.views.local_views
+        random = generator(self.seed, Stream.SAMPLE, position)
+        return Sample(
+            global_crops=_black(global_views),
+            local_crops=_black(local_views),
+            global_photometric=torch.zeros(len(global_views), NUM_PARAMETERS),
+            local_photometric=torch.zeros(len(local_views), NUM_PARAMETERS),
+            masks=torch.from_numpy(self._masks(position, random)),
+            row=unreadable[-1],
             unreadable=tuple(unreadable),
             failure=failure,
         )
@@ -100,38 +143,21 @@ class PretrainDataset(Dataset[Sample]):
         ]
         return np.stack(masks)
 
-    def _read(self, position: int) -> tuple[int, torch.Tensor, list[int], str]:
-        """Read the image of a position, or another one in its place, and say where that failed.
 
-        Giving up is a value, not an error: from a loader's process errors arrive with a traceback
-        for a message.
-        """
-        row = self.row(position)
-        unreadable: list[int] = []
-        random = generator(self.seed, Stream.REPLACEMENT, position)
-        while True:
-            try:
-                image = read_image(self.manifest.path(row), self.min_side)
-                return row, image, unreadable, ""
-            except UnreadableImage as error:
-                unreadable.append(row)
-                if len(unreadable) > REPLACEMENTS:
-                    blank = torch.zeros(3, 1, 1, dtype=torch.uint8)
-                    return row, blank, unreadable, error.message
-                row = int(random.integers(len(self.manifest)))
+def _draw(
+    size: tuple[int, int], views: tuple[View, ...], random: np.random.Generator
+) -> tuple[list[Crop], np.ndarray]:
+    """Draw the crops of an image of (height, width) and their (V, 9) colour parameters."""
+    crops, photometric = [], np.empty((len(views), NUM_PARAMETERS), dtype=np.float32)
+    for place, view in enumerate(views):
+        crops.append(draw_crop(size, view.size, view.scale, random))
+        photometric[place] = draw_photometric(view.photometric, random)
+    return crops, photometric
 
 
-def _crops(
-    image: torch.Tensor, views: tuple[View, ...], random: np.random.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cut the (V, 3, S, S) uint8 crops of an image and draw their (V, 9) colour parameters."""
-    if not views:
-        return torch.empty(0, 3, 0, 0, dtype=torch.uint8), torch.empty(0, NUM_PARAMETERS)
-    crops, photometric = [], []
-    for view in views:
-        crops.append(random_resized_crop(image, view.size, view.scale, random))
-        photometric.append(torch.from_numpy(draw_photometric(view.photometric, random)))
-    return torch.stack(crops), torch.stack(photometric)
+def _black(views: tuple[View, ...]) -> torch.Tensor:
+    size = views[0].size if views else 0
+    return torch.zeros(len(views), 3, size, size, dtype=torch.uint8)
 
 
 @lru_cache(maxsize=2)

@@ -3,14 +3,50 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as F
+from torch.nn import functional as F
 
 _ASPECT_RATIO = (3 / 4, 4 / 3)
 _TRIES = 10
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A crop that was drawn, but not cut yet.
+
+    Parameters
+    ----------
+    size:
+        Side of the result, pixels.
+    box:
+        Top, left, height and width, in pixels of the picture at its full size.
+    picture:
+        Height and width of the picture at its full size.
+    flipped:
+        Left is right.
+    """
+
+    size: int
+    box: tuple[int, int, int, int]
+    picture: tuple[int, int]
+    flipped: bool
+
+    def box_at(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Return the box in pixels of the picture decoded at another size."""
+        vertical, horizontal = height / self.picture[0], width / self.picture[1]
+        top, left, box_height, box_width = self.box
+        box_height = max(round(box_height * vertical), 1)
+        box_width = max(round(box_width * horizontal), 1)
+        return (
+            min(round(top * vertical), height - box_height),
+            min(round(left * horizontal), width - box_width),
+            box_height,
+            box_width,
+        )
 
 
 def random_box(
@@ -47,28 +83,56 @@ def random_box(
     return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
 
 
-def random_resized_crop(
-    image: torch.Tensor,
-    size: int,
-    scale: tuple[float, float],
-    generator: np.random.Generator,
-) -> torch.Tensor:
-    """Cut a random box, resize it (bicubic, antialiased) and flip it half of the time.
+def draw_crop(
+    picture: tuple[int, int], size: int, scale: tuple[float, float], generator: np.random.Generator
+) -> Crop:
+    """Draw a box, and whether to flip it, which happens half of the time.
+
+    Parameters
+    ----------
+    picture:
+        Height and width of the picture, pixels.
+    size:
+        Side of the result, pixels.
+    scale:
+        Range of the box's share of the picture's area.
+    """
+    box = random_box(*picture, scale, generator)
+    return Crop(size, box, picture, bool(generator.random() < 0.5))
+
+
+def sufficient_side(crops: Sequence[Crop]) -> int:
+    """Return the shorter side, in pixels, at which the picture is decoded large enough.
+
+    Each box then has at least the pixels of its crop, unless it has fewer at full size.
+    """
+    return math.ceil(max(crop.size * min(crop.picture) / min(crop.box[2:]) for crop in crops))
+
+
+def cut(image: torch.Tensor, crops: Sequence[Crop]) -> torch.Tensor:
+    """Cut, resize (bicubic, antialiased) and flip crops of one size.
 
     Parameters
     ----------
     image:
-        (3, H, W) uint8.
-    size:
-        Side of the result, pixels.
-    scale:
-        Range of the box's share of the image's area.
+        (3, H, W) uint8, the picture at full or at reduced size. Channels last is faster.
+    crops:
+        V crops of that picture.
 
     Returns
     -------
-    (3, size, size) uint8.
+    (V, 3, S, S) uint8; (0, 3, 0, 0) of no crops.
     """
-    top, left, height, width = random_box(image.shape[1], image.shape[2], scale, generator)
-    crop = image[:, top : top + height, left : left + width]
-    crop = F.resize(crop, [size, size], interpolation=InterpolationMode.BICUBIC, antialias=True)
-    return crop.flip(-1) if generator.random() < 0.5 else crop
+    size = crops[0].size if crops else 0
+    views = torch.empty(len(crops), 3, size, size, dtype=torch.uint8)
+    for view, crop in zip(views, crops, strict=True):
+        top, left, height, width = crop.box_at(image.shape[1], image.shape[2])
+        # torchvision's resize gives the same pixels and takes a tenth longer.
+        resized = F.interpolate(
+            image[None, :, top : top + height, left : left + width],
+            size=(size, size),
+            mode="bicubic",
+            antialias=True,
+        )
+        view.copy_(resized[0].flip(-1) if crop.flipped else resized[0])
+    return views

@@ -47,8 +47,3 @@ class Views:
     def all(self) -> tuple[View, ...]:
         """Global and local views."""
         return (*self.global_views, *self.local_views)
-
-    @property
-    def min_side(self) -> int:
-        """Shorter side, in pixels, below which some crop would have to be enlarged."""
-        return round(max(view.size / view.scale[0] ** 0.5 for view in self.all))
