@@ -12,14 +12,15 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
-from dermino.data.manifest import Manifest
+from dermino.data.manifest import Manifest, SourceInfo
+from dermino.knowledge.build import build_taxonomy
 
 TINY = [
     "model.model_args={depth: 2, embed_dim: 32, num_heads: 2}",
     "head={num_prototypes: 64, hidden_dim: 32, bottleneck_dim: 16}",
     "views={global_size: 64, local_crops: 2, local_size: 32}",
-    # KoLeo compares the images of one process, as DINOv2 does, so it differs by design.
-    "loss.koleo=0",
+    # By default KoLeo compares the images of one process, as DINOv2 does.
+    "loss.koleo_gather=true",
     "steps=3",
     "log_every=1",
     "workers=0",
@@ -30,8 +31,9 @@ def train(data: Path, out: Path, processes: int) -> list[dict[str, float]]:
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
     command = [sys.executable, *(launcher if processes > 1 else []), "-m", "dermino", "pretrain"]
     settings = [*TINY, f"batch_size_per_device={16 // processes}"]
+    paths = ["--data", str(data), "--labels", str(data.parent / "taxonomy"), "--out", str(out)]
     subprocess.run(
-        [*command, "--data", str(data), "--out", str(out), "--recipe", "demo", "--set", *settings],
+        [*command, *paths, "--recipe", "demo", "--set", *settings],
         check=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
@@ -43,12 +45,17 @@ def train(data: Path, out: Path, processes: int) -> list[dict[str, float]]:
 def test_two_processes_equal_one(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     names = [f"{i}.png" for i in range(20)]
+    # Few labels, so that the processes hold different numbers of labelled images.
+    labels = [["nevus"] if i % 7 == 0 else ["melanoma"] if i % 7 == 1 else [] for i in range(20)]
     for name in names:
         Image.fromarray(random.integers(0, 256, (70, 80, 3), dtype=np.uint8)).save(tmp_path / name)
     data = tmp_path / "archive.parquet"
-    Manifest.from_frame(pd.DataFrame({"image": names, "dataset": "archive"}), tmp_path).write(data)
+    frame = pd.DataFrame({"image": names, "dataset": "archive", "labels": labels})
+    info = SourceInfo("archive", vocabulary=("melanoma", "nevus"))
+    Manifest.from_frame(frame, tmp_path, [info]).write(data)
+    build_taxonomy([data], text_encoder="char-ngrams").write(tmp_path / "taxonomy")
     one, two = (train(data, tmp_path / str(n), n) for n in (1, 2))
-    for term in ("image_global", "image_local", "patch"):
+    for term in ("image_global", "image_local", "patch", "koleo", "knowledge"):
         np.testing.assert_allclose(
             [r[term] for r in two], [r[term] for r in one], rtol=1e-5, err_msg=term
         )

@@ -76,6 +76,7 @@ class LossConfig(Config):
     image: float = Field(1.0, ge=0)
     patch: float = Field(1.0, ge=0)
     koleo: float = Field(0.1, ge=0)
+    koleo_gather: bool = False
     knowledge: float = Field(1.0, ge=0)
     student_temp: float = Field(0.1, gt=0)
     teacher_temp: float = Field(0.07, gt=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.distributed as dist
+from torch.distributed.nn.functional import all_gather as all_gather_in_graph
 
 
 def world_size() -> int:
@@ -23,6 +24,13 @@ def all_gather(values: torch.Tensor) -> torch.Tensor:
     parts = [torch.empty_like(values) for _ in range(world_size())]
     dist.all_gather(parts, values.contiguous())
     return torch.cat(parts)
+
+
+def all_gather_with_gradient(values: torch.Tensor) -> torch.Tensor:
+    """Concatenate (B, ...) tensors of all processes; gradients flow back to each of them."""
+    if world_size() == 1:
+        return values
+    return torch.cat(all_gather_in_graph(values.contiguous()))
 
 
 def all_reduce_sum(values: torch.Tensor) -> torch.Tensor:

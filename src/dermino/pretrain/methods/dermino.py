@@ -130,7 +130,9 @@ class DerminoMethod(Method):
                 self.student.patch_head(masked), patch_targets, batch.masks, loss.student_temp
             ),
             "koleo": loss.koleo
-            * torch.stack([koleo_loss(crop) for crop in class_tokens.chunk(2)]).sum(),
+            * torch.stack(
+                [koleo_loss(crop, loss.koleo_gather) for crop in class_tokens.chunk(2)]
+            ).sum(),
         }
         if self.prototypes is not None:
             logits = self.prototypes(class_tokens)

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from dermino.pretrain.distributed import all_reduce_sum, world_size
+
 Reduction = Literal["labelled_crops", "all_crops"]
 
 
@@ -60,8 +62,9 @@ def knowledge_loss(
     known:
         (crops, C) n: 1 where the label's relevance is known, 0 elsewhere; all 0 = unlabelled.
     reduction:
-        ``labelled_crops`` divides by the crops that have any known label (default; a rarely
-        labelled archive keeps its signal), ``all_crops`` by all of them (Eq. 6 to the letter).
+        ``labelled_crops`` divides by the crops of all processes that have any known label
+        (default; a rarely labelled archive keeps its signal), ``all_crops`` by all of them (Eq. 6
+        to the letter).
         Without any labelled crop the loss is zero, still connected to the graph.
     """
     known = known.to(logits.dtype if logits.dtype == torch.float64 else torch.float32)
@@ -70,5 +73,8 @@ def knowledge_loss(
     )
     per_crop = known.sum(dim=1)
     crops = torch.linalg.vecdot(entropy, known) / per_crop.clamp(min=1)
-    count = (per_crop > 0).sum() if reduction == "labelled_crops" else torch.tensor(len(logits))
-    return crops.sum() / count.clamp(min=1)
+    if reduction == "all_crops":
+        return crops.sum() / len(crops)
+    # Processes average their gradients, so each divides by its share of all labelled crops.
+    share = all_reduce_sum((per_crop > 0).sum().float()) / world_size()
+    return crops.sum() / share.clamp(min=1 / world_size())

@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
+from dermino.pretrain.distributed import all_gather_with_gradient, rank
+
 _EPSILON = 1e-8
 
 
-def koleo_loss(features: torch.Tensor) -> torch.Tensor:
+def koleo_loss(features: torch.Tensor, gather: bool = False) -> torch.Tensor:
     r"""Return the Kozachenko-Leonenko term of a batch of features (paper section 4.1.2).
 
     .. math:: L = -\frac{1}{B} \sum_i \log(\lVert x_i - x_{n(i)} + \epsilon \rVert_2 + \epsilon)
@@ -19,15 +21,21 @@ def koleo_loss(features: torch.Tensor) -> torch.Tensor:
     Parameters
     ----------
     features:
-        (B, D) class tokens of one global crop, before any head. B < 2 has no neighbour: zero.
+        (B, D) class tokens of one global crop, before any head. Without any other row there is no
+        neighbour, and the loss is zero.
+    gather:
+        Look for neighbours among the rows of all processes, not only this one's as DINOv2 does;
+        the loss then does not depend on how a batch is divided. B must be equal everywhere.
     """
-    if len(features) < 2:
-        return features.float().sum() * 0.0
     with torch.autocast(features.device.type, enabled=False):
         normalised = F.normalize(features.float(), dim=-1, eps=_EPSILON)
+        others = all_gather_with_gradient(normalised) if gather else normalised
+        if len(others) < 2:
+            return normalised.sum() * 0.0
         with torch.no_grad():
-            similarity = normalised @ normalised.T
-            similarity.fill_diagonal_(-1)
+            similarity = normalised @ others.T
+            own = torch.arange(len(features), device=features.device)
+            similarity[own, own + (rank() * len(features) if gather else 0)] = -1
             neighbour = similarity.argmax(dim=1)
-        distance = F.pairwise_distance(normalised, normalised[neighbour], p=2, eps=_EPSILON)
+        distance = F.pairwise_distance(normalised, others[neighbour], p=2, eps=_EPSILON)
         return -torch.log(distance + _EPSILON).mean()
