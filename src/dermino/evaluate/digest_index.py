@@ -7,12 +7,13 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from dermino.data.images import read_bytes
+from dermino.errors import UserError
 from dermino.progress import track
 
 DIGEST_BYTES = 16
@@ -35,7 +36,7 @@ class DigestIndex:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with closing(self._connect()) as connection, connection:
+        with self._open() as connection, connection:
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, size INTEGER, "
                 "modified INTEGER, digest BLOB) WITHOUT ROWID"
@@ -48,10 +49,12 @@ class DigestIndex:
         ------
         UnreadableImage
             For a file that is missing, empty or may not be read.
+        UserError
+            If the index is damaged or its disk is full.
         """
         result = np.zeros((len(paths), DIGEST_BYTES), np.uint8)
         keys = [_key(path) for path in paths]
-        with closing(self._connect()) as connection:
+        with self._open() as connection:
             stored = _stored(connection, keys)
             changed = []
             for row, (path, key) in enumerate(zip(paths, keys, strict=True)):
@@ -69,8 +72,17 @@ class DigestIndex:
                     )
         return result
 
-    def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(self.path, timeout=60)
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with closing(sqlite3.connect(self.path, timeout=60)) as connection:
+                yield connection
+        except sqlite3.Error as error:
+            raise UserError(
+                f"The cache's index '{self.path}' cannot be used: {error}.",
+                "Make room or choose another --cache; if it is damaged, remove the file: "
+                "that costs only time.",
+            ) from error
 
 
 def _key(path: Path) -> bytes:

@@ -20,7 +20,7 @@ from dermino.report.confusion import Confusion, confusion
 from dermino.report.curves import RocPanel, roc_panels
 from dermino.report.gallery import Example, examples_a_task, gallery
 from dermino.report.results import Exposure, ProtocolRecord, Results, Seen, TaskRecord, scores
-from dermino.report.runs import Run, training_panels
+from dermino.report.runs import RUN_FILES, Run, training_panels
 from dermino.report.style import Mark, marks
 from dermino.report.tables import (
     IntervalPanel,
@@ -141,6 +141,9 @@ def _runs(found: Results, more: Sequence[str | Path]) -> list[Run]:
     for path in map(Path, more):
         if not path.is_dir():
             raise UserError(f"There is no run folder '{path}'.", "Check --runs.")
+        if not any((path / name).is_file() for name in RUN_FILES):
+            files = ", ".join(RUN_FILES)
+            raise UserError(f"The folder '{path}' holds no run: none of {files}.", "Check --runs.")
         if path.resolve() not in runs:
             name = path.name if path.name not in taken else str(path)
             taken.add(name)

@@ -17,6 +17,7 @@ from dermino.report.figures import Series, training
 from dermino.report.results import Seen
 from dermino.report.style import Mark
 
+RUN_FILES = ("metrics.jsonl", "plan.json", "seen.parquet")
 _SMOOTHED_SHARE = 40
 _SMOOTHED_FEWEST = 5
 _MOST_POINTS = 400
