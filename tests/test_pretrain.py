@@ -168,7 +168,7 @@ def test_weights_that_are_no_numbers_stop_the_run(data: Path, finished: Path) ->
     state = load_file(finished / "encoder.safetensors")
     save_file({**state, "norm.bias": torch.full((32,), torch.nan)}, data / "nan.safetensors")
     overrides = [*TINY, "steps=2", f"model.init={data / 'nan.safetensors'}"]
-    with pytest.raises(UserError, match="no longer a number after step 1"):
+    with pytest.raises(UserError, match="has not been a number since step 1"):
         pretrain([data / "clinic.parquet"], data / "diverged", None, "demo", overrides)
     assert not (data / "diverged" / "encoder.safetensors").exists()
 

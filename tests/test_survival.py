@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from dermino.data.manifest import Manifest
+from dermino.errors import UserError
+from dermino.pretrain.batch import Batch
 from dermino.pretrain.interruption import Interrupted
+from dermino.pretrain.methods.dermino import DerminoMethod
 from dermino.pretrain.pretrain import pretrain
+from dermino.pretrain.replay import replay
 from dermino.pretrain.trainer import Trainer
 
 TINY = [
@@ -60,13 +65,13 @@ def assert_same_encoder(run: Path, other: Path) -> None:
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
-def before_step(monkeypatch: pytest.MonkeyPatch, act: Callable[[Trainer], None]) -> None:
+def before_step(monkeypatch: pytest.MonkeyPatch, act: Callable[[Trainer, Batch], None]) -> None:
     """Call ``act`` before each step."""
     real = Trainer.take_step
 
-    def take_step(self: Trainer, *arguments: object) -> object:
-        act(self)
-        return real(self, *arguments)
+    def take_step(self: Trainer, batch: Batch, *arguments: object) -> object:
+        act(self, batch)
+        return real(self, batch, *arguments)
 
     monkeypatch.setattr(Trainer, "take_step", take_step)
 
@@ -99,7 +104,7 @@ def test_a_signal_ends_the_step_writes_a_checkpoint_and_exits_with_its_code(
     overrides = ["steps=6", f"workers={workers}"]
     handler = signal.getsignal(number)
     with monkeypatch.context() as patch:
-        before_step(patch, lambda trainer: tell_all(number) if trainer.step == 2 else None)
+        before_step(patch, lambda trainer, _: tell_all(number) if trainer.step == 2 else None)
         with pytest.raises(Interrupted) as stopped:
             train(data, tmp_path, *overrides)
     assert stopped.value.code == code
@@ -143,3 +148,69 @@ def test_a_signal_to_one_of_two_processes_stops_both_after_the_same_step(
     assert done.stderr.count("Stopped by SIGTERM after step 3 of 6") == 1
     saved = [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()]
     assert saved == ["step_00000003.pt"]
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
+    """Make the loss of some steps, counted from 0, infinite."""
+    real = DerminoMethod.forward
+    taken = iter(range(1000))
+
+    def forward(self: DerminoMethod, *arguments: object) -> dict[str, torch.Tensor]:
+        terms = real(self, *arguments)
+        if next(taken) in steps:
+            terms["patch"] = terms["patch"] * torch.inf
+        return terms
+
+    monkeypatch.setattr(DerminoMethod, "forward", forward)
+
+
+def test_a_step_without_a_loss_teaches_nothing_and_can_be_seen_again(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = ["steps=4", "loss.centering=softmax", "checkpoint_every=1", "keep_checkpoints=9"]
+    poison(monkeypatch, {2})
+    shown = []
+    before_step(monkeypatch, lambda trainer, batch: shown.append(batch))
+    train(data, tmp_path, *overrides)
+    states = [torch.load(tmp_path / "checkpoints" / f"step_0000000{step}.pt") for step in (2, 3, 4)]
+    before, skipped, after = (state["method"] for state in states)
+    assert all(torch.equal(before[key], skipped[key]) for key in before)
+    assert not torch.equal(after["image_centering.center"], skipped["image_centering.center"])
+    assert states[0]["optimizer"]["state"][0]["step"] == states[1]["optimizer"]["state"][0]["step"]
+    assert [(r["step"], r["skipped"]) for r in records(tmp_path)] == [(1, 0), (2, 0), (4, 1)]
+    (noted,) = (json.loads(line) for line in (tmp_path / "nonfinite.jsonl").open())
+    assert (noted["step"], noted["terms"], noted["seed"]) == (3, ["patch"], 0)
+    assert noted["images"] == [str(data.parent / f"{row}.jpg") for row in noted["rows"]]
+    again = replay(tmp_path, noted["step"])
+    assert all(
+        torch.equal(getattr(again, field.name), getattr(shown[2], field.name))
+        for field in fields(Batch)
+        if field.type == "torch.Tensor"
+    )
+
+
+def test_three_steps_in_a_row_without_a_loss_stop_the_run(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, {1, 3, 4, 5})
+    expected = r"loss \(patch\) has not been a number since step 4; 3 steps"
+    with pytest.raises(UserError, match=expected):
+        train(data, tmp_path, "steps=8")
+    assert not (tmp_path / "encoder.safetensors").exists()
+
+
+def test_more_than_one_in_a_hundred_unreadable_images_stop_the_run_with_their_list(
+    tmp_path: Path,
+) -> None:
+    data = write_archive(tmp_path, 40)
+    for broken in range(2):
+        (tmp_path / f"{broken}.jpg").write_bytes(b"\xff\xd8 not a photograph")
+    overrides = ["steps=10", "checkpoint_every=4"]
+    train(data, tmp_path / "two", *overrides)
+    listed = (tmp_path / "two" / "unreadable.csv").read_text()
+    (tmp_path / "two" / "checkpoints" / "step_00000010.pt").unlink()
+    train(data, tmp_path / "two", *overrides, resume=True)
+    assert (tmp_path / "two" / "unreadable.csv").read_text() == listed
+    (tmp_path / "2.jpg").write_bytes(b"\xff\xd8 not a photograph")
+    with pytest.raises(UserError, match=r"3 of the \d+ images .*unreadable\.csv"):
+        train(data, tmp_path / "three", *overrides)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch.distributed.nn.functional import all_gather as all_gather_in_graph
@@ -31,6 +34,15 @@ def all_gather_with_gradient(values: torch.Tensor) -> torch.Tensor:
     if world_size() == 1:
         return values
     return torch.cat(all_gather_in_graph(values.contiguous()))
+
+
+def all_gather_numbers(values: Sequence[int]) -> list[int]:
+    """Join lists of numbers, which may differ in length, in the order of ranks."""
+    if world_size() == 1:
+        return list(values)
+    parts: list[Any] = [None] * world_size()
+    dist.all_gather_object(parts, list(values))
+    return [value for part in parts for value in part]
 
 
 def all_reduce_sum(values: torch.Tensor) -> torch.Tensor:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from dermino.files import write_text
 
 FILE_NAME = "metrics.jsonl"
 
 
-class MetricsLog:
+class StepLog:
     """Appends records and survives being killed in the middle of a line.
 
     Parameters
@@ -19,22 +21,25 @@ class MetricsLog:
         The run folder.
     done:
         Steps already done; later records are dropped, a resumed run writes them again.
+    name:
+        Name of the file; every record has a ``step``.
     """
 
-    def __init__(self, run: Path, done: int) -> None:
-        self.path = run / FILE_NAME
-        kept = [record for record in read_metrics(run) if record["step"] <= done]
-        write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
+    def __init__(self, run: Path, done: int, name: str = FILE_NAME) -> None:
+        self.path = run / name
+        if self.path.is_file():
+            kept = [record for record in read_metrics(run, name) if record["step"] <= done]
+            write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
 
-    def write(self, record: dict[str, float]) -> None:
+    def write(self, record: Mapping[str, Any]) -> None:
         """Append one record."""
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
 
-def read_metrics(run: str | Path) -> list[dict[str, float]]:
+def read_metrics(run: str | Path, name: str = FILE_NAME) -> list[dict[str, Any]]:
     """Return the records of a run in order; a torn last line is left out."""
-    path = Path(run) / FILE_NAME
+    path = Path(run) / name
     if not path.is_file():
         return []
     records = []

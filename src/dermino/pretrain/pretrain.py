@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -38,6 +39,7 @@ from dermino.pretrain.resume import CONFIG_FILE, refuse_another_run
 from dermino.pretrain.trainer import Trainer
 from dermino.progress import console
 
+INPUTS_FILE = "inputs.json"
 # Enough to notice that a folder has moved without touching every file of a large archive.
 _PROBED_IMAGES = 1000
 
@@ -86,7 +88,7 @@ def pretrain(
     config = _load_config(recipe, overrides, method)
     method_class = METHODS.get(config.method)
     run = _open_run(out, resume)
-    manifest = _select(read_manifests(data), splits)
+    manifest = select(read_manifests(data), splits)
     _probe_images(manifest)
     taxonomy = Taxonomy.read(labels) if labels is not None else None
     if taxonomy is not None and not method_class.uses_labels:
@@ -117,14 +119,16 @@ def pretrain(
     trainer = Trainer(fabric, config, model, dataset, encoded, length, run)
     images = seen_images(manifest, encoded, config.model.init)
     with sole_writer(run) if fabric.is_global_zero else nullcontext():
-        _start(trainer, plan, images, resume)
+        _start(trainer, plan, images, _describe_inputs(data, labels, splits), resume)
         trainer.train()
         _export(trainer, plan)
     fabric.barrier()
     return run / ENCODER_FILE
 
 
-def _start(trainer: Trainer, plan: Plan, images: pa.Table, resume: bool) -> None:
+def _start(
+    trainer: Trainer, plan: Plan, images: pa.Table, inputs: dict[str, Any], resume: bool
+) -> None:
     """Show the plan, and take the run up where it is or write down what it starts from."""
     run, config = trainer.run, trainer.config
     checkpoint = load_checkpoint(run) if resume else None
@@ -142,6 +146,7 @@ def _start(trainer: Trainer, plan: Plan, images: pa.Table, resume: bool) -> None
     else:
         save_config(config, run / CONFIG_FILE)
         write_json(run / PLAN_FILE, plan.to_dict())
+        write_json(run / INPUTS_FILE, inputs)
         write_seen(run, images)
         export_encoder(run / START_FILE, trainer.method.encoder, config, before)
 
@@ -174,7 +179,18 @@ def _open_run(out: str | Path, resume: bool) -> Path:
     return run
 
 
-def _select(manifest: Manifest, splits: Sequence[str] | None) -> Manifest:
+def _describe_inputs(
+    data: Sequence[str | Path], labels: str | Path | None, splits: Sequence[str] | None
+) -> dict[str, Any]:
+    """Return where everything a run reads lies, so that it can be read again."""
+    return {
+        "data": [str(Path(path).resolve()) for path in data],
+        "labels": str(Path(labels).resolve()) if labels is not None else None,
+        "splits": list(splits) if splits is not None else None,
+    }
+
+
+def select(manifest: Manifest, splits: Sequence[str] | None) -> Manifest:
     """Keep the rows to train on; test rows stay out unless asked for by name."""
     for name in splits or ():
         if name not in SPLITS:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import csv
+import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,17 @@ from dermino.pretrain.checkpoint import save_checkpoint
 from dermino.pretrain.config import PretrainConfig
 from dermino.pretrain.dataset import REPLACEMENTS, PretrainDataset, StepSampler, build_loader
 from dermino.pretrain.display import TrainingDisplay
-from dermino.pretrain.distributed import all_reduce_max
+from dermino.pretrain.distributed import all_gather, all_gather_numbers, all_reduce_max
 from dermino.pretrain.interruption import Interrupted, Interruption
 from dermino.pretrain.launch import resolve_workers
 from dermino.pretrain.method import Method
-from dermino.pretrain.metrics_log import MetricsLog
+from dermino.pretrain.metrics_log import StepLog
+from dermino.pretrain.nonfinite import NonFiniteSteps
 from dermino.pretrain.parameter_groups import apply_schedule, parameter_groups
 from dermino.pretrain.schedules import Length, Schedules, StepValues
 from dermino.pretrain.streams import Stream, torch_seed
+from dermino.pretrain.unreadable import UnreadableImages
 from dermino.progress import console
-
-UNREADABLE_FILE = "unreadable.csv"
 
 
 class Trainer:
@@ -67,7 +68,7 @@ class Trainer:
         self.module, self.optimizer = fabric.setup(method, optimizer)
         self.step = 0
         self.interruption = Interruption()
-        self._signal = 0
+        self._agreed = Agreed()
 
     def load(self, state: dict[str, Any]) -> None:
         """Continue from a checkpoint."""
@@ -109,64 +110,100 @@ class Trainer:
         on_gpu = fabric.device.type == "cuda"
         workers = resolve_workers(config, fabric)
         loader = build_loader(self.dataset, self.labels, sampler, workers, pin_memory=on_gpu)
-        log = MetricsLog(self.run, self.step) if fabric.is_global_zero else None
+        first = fabric.is_global_zero
+        log = StepLog(self.run, self.step) if first else None
+        skipped = NonFiniteSteps(self.run, self.step, first)
+        unreadable = UnreadableImages(self.run, self.dataset.manifest, self.step, first)
         self.module.train()
         window = Window()
         display = TrainingDisplay(self.step, self.length.steps, fabric.is_global_zero)
         with self.interruption, display:
             for batch in loader:
                 window.batch_arrived()
-                self._note_unreadable(batch)
+                self._refuse_blank(batch)
                 values = self.schedules.at(self.step)
                 terms = self.take_step(batch.to(fabric.device).augmented(), values)
                 self.step += 1
                 last = self.step == self.length.steps
+                agreed = self._agreed
                 logs = self.step % config.log_every == 0 or last
-                saves = self.step % config.checkpoint_every == 0 or last or self._signal > 0
-                if logs or saves:
-                    self._refuse_divergence(terms)
-                if logs:
+                saves = self.step % config.checkpoint_every == 0 or last or agreed.signal > 0
+                if agreed.unreadable:
+                    unreadable.note(self.step, all_gather_numbers(batch.unreadable))
+                    unreadable.refuse_many(self.step * self.dataset.batch_size)
+                if agreed.skipped:
+                    self._note_skipped(skipped, batch, terms)
+                elif logs:
                     record = self._record(terms, values, window)
+                    record["skipped"] = len(skipped.steps)
                     if log is not None:
                         log.write(record)
                     display.update(self.step, record, list(terms))
                     window = Window()
                 if saves:
                     self.save()
-                if self._signal and not last:
+                if agreed.signal and not last:
                     raise self._interrupted()
                 window.step_done()
 
     def take_step(self, batch: Batch, values: StepValues) -> dict[str, torch.Tensor]:
-        """Minimise the sum of the loss terms of one batch."""
+        """Minimise the sum of the loss terms of one batch.
+
+        Where the loss or a gradient is no number in any process, all leave the method as it was.
+        """
         torch.manual_seed(torch_seed(self.config.seed, Stream.STEP, self.step))
         optimizer = self.config.optimizer
         apply_schedule(
             self.optimizer, values.learning_rate, values.last_layer_lr, values.weight_decay
         )
+        # Centres, queues and batch statistics move in the forward pass.
+        buffers = list(self.method.buffers())
+        before = [buffer.clone() for buffer in buffers]
         terms = self.module(batch, values)
         total = torch.stack(list(terms.values())).sum()
         self.fabric.backward(total)
-        self._signal = self._agree(self.interruption.number)
-        if optimizer.clip_grad:
-            for module in self.method.clipped():
-                torch.nn.utils.clip_grad_norm_(module.parameters(), optimizer.clip_grad)
-        self.optimizer.step()
+        norms = [
+            torch.nn.utils.clip_grad_norm_(module.parameters(), optimizer.clip_grad or math.inf)
+            for module in self.method.clipped()
+        ]
+        sound = torch.stack([total.detach(), *norms]).isfinite().all()
+        self._agreed = self._agree(sound, batch)
+        if self._agreed.skipped:
+            for buffer, value in zip(buffers, before, strict=True):
+                buffer.copy_(value)
+        else:
+            self.optimizer.step()
+            self.method.after_step(values)
         self.optimizer.zero_grad(set_to_none=True)
-        self.method.after_step(values)
         return {name: term.detach() for name, term in terms.items()}
 
     def _interrupted(self) -> Interrupted:
-        stop = Interrupted(self._signal, self.step, self.length.steps)
+        stop = Interrupted(self._agreed.signal, self.step, self.length.steps)
         if self.fabric.is_global_zero:
             console.print(stop.message)
         return stop
 
-    def _agree(self, number: int) -> int:
-        """Return the largest number that any process has, so that all do the same."""
-        if self.fabric.world_size == 1:
-            return number
-        return int(all_reduce_max(torch.tensor(number, device=self.fabric.device)))
+    def _agree(self, sound: torch.Tensor, batch: Batch) -> Agreed:
+        """Let every process know what happened to any of them."""
+        mine = [self.interruption.number, len(batch.unreadable)]
+        numbers = torch.tensor(mine, device=sound.device, dtype=torch.int32)
+        numbers = all_reduce_max(torch.cat([numbers, (~sound).int().reshape(1)]))
+        signal, unreadable, skipped = numbers.tolist()
+        return Agreed(signal, unreadable > 0, skipped > 0)
+
+    def _note_skipped(
+        self, skipped: NonFiniteSteps, batch: Batch, terms: dict[str, torch.Tensor]
+    ) -> None:
+        """Write down what is needed to see a skipped step again, or stop."""
+        device = self.fabric.device
+        wrong = torch.stack([~term.isfinite() for term in terms.values()]).int().to(device)
+        flags = all_reduce_max(wrong).tolist()
+        names = [name for name, flag in zip(terms, flags, strict=True) if flag]
+        rows = all_gather(batch.rows.to(device)).tolist()
+        images = [str(self.dataset.manifest.path(row)) for row in rows]
+        skipped.note(self.step, names, seed=self.config.seed, rows=rows, images=images)
+        if self.step == self.length.steps == len(skipped.steps):
+            skipped.refuse(names)
 
     def save(self) -> None:
         """Write a checkpoint; the first process does, the others wait."""
@@ -192,27 +229,31 @@ class Trainer:
         )
         return record
 
-    def _refuse_divergence(self, terms: dict[str, torch.Tensor]) -> None:
-        """Stop before weights that are not numbers are logged, saved and exported."""
-        lost = [name for name, term in terms.items() if not term.isfinite()]
-        if lost:
-            raise UserError(
-                f"The loss is no longer a number after step {self.step}: {', '.join(lost)}.",
-                "Lower optimizer.base_lr, lengthen optimizer.warmup_epochs, or check the starting "
-                "weights. The checkpoints are from before.",
-            )
-
-    def _note_unreadable(self, batch: Batch) -> None:
-        if not batch.unreadable:
-            return
-        with open(self.run / UNREADABLE_FILE, "a", newline="", encoding="utf-8") as file:
-            for row in batch.unreadable:
-                csv.writer(file).writerow([self.step, row, self.dataset.manifest.path(row)])
+    def _refuse_blank(self, batch: Batch) -> None:
         if batch.failure:
             raise UserError(
                 f"{REPLACEMENTS} images in a row cannot be read. {batch.failure}",
                 "Run dermino data check and train on what it leaves.",
             )
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """What happened in a step to any process of the run.
+
+    Parameters
+    ----------
+    signal:
+        The signal to stop; 0 = none.
+    unreadable:
+        Images had to be replaced.
+    skipped:
+        The loss or a gradient was no number, so that nothing was learnt.
+    """
+
+    signal: int = 0
+    unreadable: bool = False
+    skipped: bool = False
 
 
 class Window:

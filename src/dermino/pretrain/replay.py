@@ -1,0 +1,76 @@
+"""Any batch of a run again, from its step: to see what a skipped step was about."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import cast
+
+import pyarrow.parquet as pq
+from timm.models.vision_transformer import VisionTransformer
+
+from dermino.config import load_config
+from dermino.data.manifest import read_manifests
+from dermino.errors import UserError
+from dermino.knowledge.taxonomy import Taxonomy
+from dermino.models.load import create_backbone
+from dermino.pretrain.backbone import model_args
+from dermino.pretrain.batch import Batch, Collate
+from dermino.pretrain.config import PretrainConfig
+from dermino.pretrain.dataset import PretrainDataset
+from dermino.pretrain.export import SEEN_FILE
+from dermino.pretrain.method import METHODS
+from dermino.pretrain.plan import FILE_NAME as PLAN_FILE
+from dermino.pretrain.pretrain import INPUTS_FILE, select
+from dermino.pretrain.resume import CONFIG_FILE
+
+
+def replay(run: str | Path, step: int) -> Batch:
+    """Return the batch of a step as the run's method saw it, of all processes together.
+
+    Random numbers depend on the place in the run only, so no other step has to be repeated.
+
+    Parameters
+    ----------
+    run:
+        A run folder; its manifests and taxonomy must be where they were.
+    step:
+        The step, counted from 1 as in ``metrics.jsonl`` and ``nonfinite.jsonl``.
+
+    Raises
+    ------
+    UserError
+        If the run has no such step, or its files have changed.
+    """
+    run = Path(run)
+    try:
+        inputs = json.loads((run / INPUTS_FILE).read_text(encoding="utf-8"))
+        plan = json.loads((run / PLAN_FILE).read_text(encoding="utf-8"))
+        seen = pq.read_table(run / SEEN_FILE, columns=["dataset", "image"])
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"'{run}' cannot be replayed: {error}.", "Name the folder of a run that has begun."
+        ) from error
+    if not 1 <= step <= plan["steps"]:
+        raise UserError(f"'{run}' has no step {step}.", f"Its steps are 1 to {plan['steps']}.")
+    config = load_config(PretrainConfig, run / CONFIG_FILE)
+    manifest = select(read_manifests(inputs["data"]), inputs["splits"])
+    if not manifest.table.select(["dataset", "image"]).equals(seen.slice(0, len(manifest))):
+        raise UserError(
+            "The manifests list other images than when the run began.",
+            f"They are named in '{run / INPUTS_FILE}'; put the old ones back.",
+        )
+    labels = inputs["labels"]
+    encoded = Taxonomy.read(labels).encode(manifest) if labels is not None else None
+    arguments = model_args(config.model, config.views)
+    backbone = cast(VisionTransformer, create_backbone(config.model.architecture, **arguments))
+    dataset = PretrainDataset(
+        manifest,
+        METHODS.get(config.method).views(config),
+        backbone.patch_embed.patch_size[0],
+        plan["batch_size"],
+        config.seed,
+    )
+    first = (step - 1) * dataset.batch_size
+    positions = range(first, first + dataset.batch_size)
+    return Collate(encoded)([dataset[position] for position in positions]).augmented()
