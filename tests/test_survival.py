@@ -1,5 +1,6 @@
 """What a run survives: signals, kills, batches that are no numbers, bad images, full disks."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -17,6 +19,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from dermino.cli.main import main
 from dermino.data.manifest import Manifest
 from dermino.errors import UserError
 from dermino.pretrain.batch import Batch
@@ -214,3 +217,40 @@ def test_more_than_one_in_a_hundred_unreadable_images_stop_the_run_with_their_li
     (tmp_path / "2.jpg").write_bytes(b"\xff\xd8 not a photograph")
     with pytest.raises(UserError, match=r"3 of the \d+ images .*unreadable\.csv"):
         train(data, tmp_path / "three", *overrides)
+
+
+@pytest.mark.parametrize("fails", ["torch.save", "os.fsync"])
+def test_a_full_disk_leaves_the_last_checkpoint_and_nothing_else(
+    data: Path,
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    fails: str,
+) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    def save_half(state: object, path: Path) -> None:
+        path.write_bytes(bytes(1000))
+        raise full
+
+    def fill_the_disk(trainer: Trainer, batch: Batch) -> None:
+        if trainer.step == 4 and fails == "torch.save":
+            patch.setattr(torch, "save", save_half)
+        elif trainer.step == 4:
+            patch.setattr(os, "fsync", Mock(side_effect=full))
+
+    settings = ["--set", *TINY, "steps=6", "checkpoint_every=2"]
+    arguments = ["--data", str(data), "--out", str(tmp_path), "--recipe", "demo", *settings]
+    with monkeypatch.context() as patch:
+        before_step(patch, fill_the_disk)
+        with pytest.raises(SystemExit) as stopped:
+            main(["pretrain", *arguments])
+    assert stopped.value.code == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "step_00000006.pt' needs" in said
+    assert "The newest checkpoint is step_00000004.pt" in said
+    saved = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert saved == ["step_00000002.pt", "step_00000004.pt"]
+    train(data, tmp_path, "steps=6", "checkpoint_every=2", resume=True)
+    assert_same_encoder(tmp_path, whole)

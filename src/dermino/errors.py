@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import ClassVar
 
 _SHOWN = 40
 
@@ -11,7 +12,8 @@ _SHOWN = 40
 class UserError(Exception):
     """Something the user can put right.
 
-    The command line prints the message and the remedy, without a traceback, and exits with 2.
+    The command line prints the message and the remedy, without a traceback, and exits with
+    ``exit_code``.
 
     Parameters
     ----------
@@ -21,10 +23,18 @@ class UserError(Exception):
         What to do about it.
     """
 
+    exit_code: ClassVar[int] = 2
+
     def __init__(self, message: str, remedy: str = "") -> None:
         super().__init__(message if not remedy else f"{message}\n{remedy}")
         self.message = message
         self.remedy = remedy
+
+
+class DiskFull(UserError):  # noqa: N818 - the state of a disk.
+    """No space is left: nothing is wrong with the input, and the same command works later."""
+
+    exit_code = 1
 
 
 def nearest(name: str, options: Iterable[str]) -> str | None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dermino.errors import UserError
+from dermino.errors import DiskFull, UserError
 
 try:
     import fcntl
@@ -40,8 +40,8 @@ def atomic_path(path: str | Path, sync: bool = True) -> Iterator[Path]:
 
     Raises
     ------
-    UserError
-        If the disk is full.
+    DiskFull
+        If there is no space left.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ def atomic_path(path: str | Path, sync: bool = True) -> Iterator[Path]:
             _sync_folder(path.parent)
     except Exception as error:
         if _is_full(path.parent, error):
-            raise UserError(
+            raise DiskFull(
                 f"The disk is full: '{path}' cannot be written.",
                 "Free some space, or choose another --out, and run the command again.",
             ) from error

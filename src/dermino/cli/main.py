@@ -95,7 +95,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         sys.exit(0)
     except UserError as error:
         _report(error.message, error.remedy, debug)
-        sys.exit(2)
+        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         console.print("Stopped.")
         sys.exit(130)

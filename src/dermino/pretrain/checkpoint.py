@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
 import torch
 
-from dermino.errors import UserError
+from dermino.errors import DiskFull, UserError
 from dermino.files import atomic_path
 from dermino.progress import console
 
@@ -19,13 +21,45 @@ _NAME = re.compile(r"step_(\d+)\.pt$")
 
 
 def save_checkpoint(run: Path, step: int, state: dict[str, Any], keep: int) -> Path:
-    """Write the state after ``step`` steps and remove all but the newest ``keep`` checkpoints."""
+    """Write the state after ``step`` steps and remove all but the newest ``keep`` checkpoints.
+
+    What a process left that was killed while it wrote goes too.
+
+    Raises
+    ------
+    DiskFull
+        If the checkpoint does not fit; the earlier ones stay.
+    """
     path = run / FOLDER / f"step_{step:08d}.pt"
-    with atomic_path(path) as temporary:
-        torch.save(state, temporary)
+    for torn in (run / FOLDER).glob(".step_*.tmp"):
+        torn.unlink(missing_ok=True)
+    try:
+        with atomic_path(path) as temporary:
+            torch.save(state, temporary)
+    except DiskFull as error:
+        raise _explain(path, state) from error
     for old in _existing(run)[keep:]:
         old.unlink(missing_ok=True)
     return path
+
+
+def _explain(path: Path, state: dict[str, Any]) -> DiskFull:
+    needed, free = _bytes(state) / 2**20, shutil.disk_usage(path.parent).free / 2**20
+    saved = _existing(path.parents[1])
+    newest = f"The newest checkpoint is {saved[0].name}" if saved else "There is none yet"
+    return DiskFull(
+        f"The disk is full: '{path}' needs {needed:,.1f} MiB, {free:,.1f} are free. {newest}.",
+        "Free some space and go on with --resume; keep_checkpoints=1 needs the least.",
+    )
+
+
+def _bytes(value: Any) -> int:
+    """Count the bytes of all tensors in nested dictionaries and lists."""
+    if isinstance(value, torch.Tensor):
+        return value.nbytes
+    if isinstance(value, Mapping):
+        return sum(_bytes(item) for item in value.values())
+    return sum(_bytes(item) for item in value) if isinstance(value, list | tuple) else 0
 
 
 def load_checkpoint(run: Path) -> dict[str, Any] | None:
