@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -151,6 +152,52 @@ def test_a_signal_to_one_of_two_processes_stops_both_after_the_same_step(
     assert done.stderr.count("Stopped by SIGTERM after step 3 of 6") == 1
     saved = [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()]
     assert saved == ["step_00000003.pt"]
+
+
+SLOW_CHECKPOINTS = """
+import io, time, torch
+from dermino.cli.main import main
+real = torch.save
+def save_slowly(state, path):
+    content = io.BytesIO()
+    real(state, content)
+    with open(path, "wb") as file:
+        file.write(content.getvalue()[:5000])
+        file.flush()
+        time.sleep(0.3)
+        file.write(content.getvalue()[5000:])
+torch.save = save_slowly
+main()
+"""
+
+
+def kill_when(process: subprocess.Popen[bytes], happens: Callable[[], bool]) -> None:
+    while not happens():
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+def test_kills_at_any_moment_change_no_bit_of_the_weights(
+    data: Path, whole: Path, tmp_path: Path
+) -> None:
+    saved = tmp_path / "checkpoints"
+    command = ["pretrain", "--data", str(data), "--out", str(tmp_path), "--recipe", "demo"]
+
+    def start(workers: int) -> subprocess.Popen[bytes]:
+        settings = ["--set", *TINY, "steps=6", "checkpoint_every=1", f"workers={workers}"]
+        program = [sys.executable, "-c", SLOW_CHECKPOINTS, *command, "--resume", *settings]
+        return subprocess.Popen(program, env=ONE_THREAD, stderr=subprocess.DEVNULL)
+
+    kill_when(start(0), lambda: any(saved.glob(".step_00000001*.tmp")))
+    kill_when(start(2), lambda: any(saved.glob("step_00000002.pt")))
+    kill_when(start(2), lambda: any(saved.glob(".step_00000004*.tmp")))
+    assert start(0).wait() == 0
+    assert_same_encoder(tmp_path, whole)
+    assert {path.name for path in saved.iterdir()} == {"step_00000005.pt", "step_00000006.pt"}
+    assert [record["step"] for record in records(tmp_path)] == [1, 2, 3, 4, 5, 6]
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:

@@ -108,6 +108,9 @@ def sole_writer(folder: Path) -> Iterator[None]:
         If another process is in it.
     """
     with open(folder / ".lock", "w", encoding="utf-8") as file:
+        # Loader processes outlive a killed run for seconds and would keep it locked.
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=file.close)
         try:
             if fcntl is not None:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
