@@ -141,8 +141,8 @@ class Collate:
             targets, known = self.labels.targets(rows)
         masks = _crop_major([sample.masks for sample in samples])
         return Batch(
-            global_crops=_crop_major([sample.global_crops for sample in samples]),
-            local_crops=_crop_major([sample.local_crops for sample in samples]),
+            global_crops=_channels_last([sample.global_crops for sample in samples]),
+            local_crops=_channels_last([sample.local_crops for sample in samples]),
             global_photometric=_crop_major([sample.global_photometric for sample in samples]),
             local_photometric=_crop_major([sample.local_photometric for sample in samples]),
             masks=masks,
@@ -153,6 +153,11 @@ class Collate:
             unreadable=tuple(row for sample in samples for row in sample.unreadable),
             failure=next((sample.failure for sample in samples if sample.failure), ""),
         )
+
+
+def _channels_last(crops: list[torch.Tensor]) -> torch.Tensor:
+    """Stack B tensors (crops, 3, S, S) crop after crop without moving their channels in memory."""
+    return _crop_major([part.permute(0, 2, 3, 1) for part in crops]).permute(0, 3, 1, 2)
 
 
 def _crop_major(parts: list[torch.Tensor]) -> torch.Tensor:

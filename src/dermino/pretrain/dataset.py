@@ -80,7 +80,7 @@ class PretrainDataset(Dataset[Sample]):
         """
         row = self.row(position)
         unreadable: list[int] = []
-        random = generator(self.seed, Stream.REPLACEMENT, position)
+        random: np.random.Generator | None = None
         while True:
             try:
                 return self._sample(position, row, unreadable)
@@ -88,6 +88,7 @@ class PretrainDataset(Dataset[Sample]):
                 unreadable.append(row)
                 if len(unreadable) > REPLACEMENTS:
                     return self._blank(position, unreadable, error.message)
+                random = random or generator(self.seed, Stream.REPLACEMENT, position)
                 row = int(random.integers(len(self.manifest)))
 
     def _sample(self, position: int, row: int, unreadable: list[int]) -> Sample:

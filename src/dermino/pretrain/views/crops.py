@@ -121,15 +121,19 @@ def cut(image: torch.Tensor, crops: Sequence[Crop]) -> torch.Tensor:
 
     Returns
     -------
-    (V, 3, S, S) uint8; (0, 3, 0, 0) of no crops.
+    (V, 3, S, S) uint8, channels last; (0, 3, 0, 0) of no crops.
     """
     size = crops[0].size if crops else 0
-    views = torch.empty(len(crops), 3, size, size, dtype=torch.uint8)
+    views = torch.empty(
+        len(crops), 3, size, size, dtype=torch.uint8, memory_format=torch.channels_last
+    )
     for view, crop in zip(views, crops, strict=True):
         top, left, height, width = crop.box_at(image.shape[1], image.shape[2])
-        # torchvision's resize gives the same pixels and takes a tenth longer.
+        box = image[None, :, top : top + height, left : left + width]
+        # torchvision's resize gives the same pixels, but takes a tenth longer; and a copy of the
+        # box by rows is faster than the kernel's own, pixel by pixel.
         resized = F.interpolate(
-            image[None, :, top : top + height, left : left + width],
+            box.contiguous(memory_format=torch.channels_last),
             size=(size, size),
             mode="bicubic",
             antialias=True,

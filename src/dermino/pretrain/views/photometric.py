@@ -133,7 +133,8 @@ def apply_photometric(images: torch.Tensor, parameters: torch.Tensor) -> torch.T
     (B, 3, H, W) float32 in [0, 1].
     """
     device = images.device
-    images = images.float() / 255
+    # From the loader's channels last to planes, which are faster to colour.
+    images = images.to(torch.float32, memory_format=torch.contiguous_format) / 255
     values = parameters.to(device, non_blocking=True)
     orders = parameters[:, _ORDER].long()
     for turn in range(4):
