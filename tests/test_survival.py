@@ -38,7 +38,9 @@ TINY = [
     "log_every=1",
     "workers=0",
 ]
-ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+# Sums depend on the number of threads in their last bit, so every process has this one's.
+THREADS = str(torch.get_num_threads())
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": THREADS, "CUDA_VISIBLE_DEVICES": ""}
 
 
 def write_archive(folder: Path, images: int) -> Path:
@@ -137,14 +139,15 @@ def test_a_signal_to_one_of_two_processes_stops_both_after_the_same_step(
         "try:\n"
         "    main()\n"
         "except SystemExit as stop:\n"
-        "    print('ended with', stop.code, flush=True)\n"
+        # One write, so that the two processes' lines do not mix.
+        "    os.write(1, f'ended with {stop.code}\\n'.encode())\n"
     )
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     arguments = ["pretrain", "--data", str(data), "--out", str(tmp_path / "run")]
     settings = ["--recipe", "demo", "--set", *TINY, "steps=6"]
     done = subprocess.run(
         [sys.executable, *torchrun, str(script), *arguments, *settings],
-        env=ONE_THREAD,
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
     )
@@ -189,7 +192,7 @@ def test_kills_at_any_moment_change_no_bit_of_the_weights(
     def start(workers: int) -> subprocess.Popen[bytes]:
         settings = ["--set", *TINY, "steps=6", "checkpoint_every=1", f"workers={workers}"]
         program = [sys.executable, "-c", SLOW_CHECKPOINTS, *command, "--resume", *settings]
-        return subprocess.Popen(program, env=ONE_THREAD, stderr=subprocess.DEVNULL)
+        return subprocess.Popen(program, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
 
     kill_when(start(0), lambda: any(saved.glob(".step_00000001*.tmp")))
     kill_when(start(2), lambda: any(saved.glob("step_00000002.pt")))
