@@ -96,6 +96,15 @@ def _unknown_option(source: str, name: str, known: list[str]) -> UserError:
     return UserError(f"The source '{source}' has no option '{name}'.", f"{hint}It has: {options}.")
 
 
+def add_masks(frame: pd.DataFrame, index: FileIndex, ending: str) -> pd.DataFrame:
+    """Add the ``mask`` column where there are files named like the image ids plus ``ending``."""
+    masks = [index.named(f"{name}{ending}") for name in frame["image"]]
+    if not any(masks):
+        return frame
+    frame["mask"] = [files[0] if files else None for files in masks]
+    return frame
+
+
 def assemble(
     frame: pd.DataFrame,
     index: FileIndex,

@@ -11,7 +11,7 @@ from dermino.data.columns import require_columns, typed
 from dermino.data.file_index import FileIndex
 from dermino.data.findings import Finding
 from dermino.data.manifest import SourceInfo
-from dermino.data.source import SOURCES, Imported, assemble
+from dermino.data.source import SOURCES, Imported, add_masks, assemble
 from dermino.data.text_table import read_text_table
 
 _PARTS = {"train": "training", "val": "validation", "test": "test"}
@@ -52,9 +52,7 @@ class Isic2017:
             index.one("ISIC-2017_*_Part3_GroundTruth.csv")
         frame = _add_metadata(frame, index, findings)
         frame["modality"] = "dermoscopic"
-        masks = [index.named(f"{name}_segmentation") for name in frame["image"]]
-        if any(masks):
-            frame["mask"] = [files[0] if files else None for files in masks]
+        frame = add_masks(frame, index, "_segmentation")
         frame["image"] += ".jpg"
         return assemble(
             frame,
