@@ -14,6 +14,7 @@ from dermino.data.schema import COLUMNS, Column
 from dermino.errors import UserError, nearest
 
 UNKNOWN = frozenset({"", "unknown", "unk", "na", "n/a", "nan", "none", "null", "-", "-1"})
+_UNTYPED = frozenset({"image", "dataset", "labels", "mask"})
 _SEXES = {"f": "female", "m": "male", "woman": "female", "man": "male"}
 _SPLITS = {
     "training": "train",
@@ -67,6 +68,16 @@ def typed(values: pd.Series, name: str, path: Path, findings: list[Finding]) -> 
                 findings.append(Finding("warning", problem, repr(text), str(path), number))
         result.append(value)
     return pd.Series(result, index=values.index, dtype=object)
+
+
+def typed_columns(frame: pd.DataFrame, path: Path, findings: list[Finding]) -> pd.DataFrame:
+    """Convert those of a publisher's text columns that bear the name of a manifest column.
+
+    Parameters and what becomes of unusable values are those of :func:`typed`. Labels, image and
+    mask need more than a type and stay as they are.
+    """
+    names = [name for name in COLUMNS if name in frame.columns and name not in _UNTYPED]
+    return frame.assign(**{name: typed(frame[name], name, path, findings) for name in names})
 
 
 def written_out(

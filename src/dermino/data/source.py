@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -13,6 +13,7 @@ import pandas as pd
 from dermino.data.file_index import FileIndex
 from dermino.data.findings import Finding
 from dermino.data.manifest import Manifest, SourceInfo
+from dermino.data.recognition import is_recognised
 from dermino.errors import UserError, nearest
 from dermino.registry import Registry
 
@@ -36,6 +37,11 @@ class Source(Protocol):
         What the papers use it for: pretraining, classification, segmentation, captions.
     layout:
         What must lie in the folder, in one line, for ``dermino data list``.
+    tells:
+        The files, folders and columns by which ``auto`` recognises the layout, all of them
+        together, in the notation of :func:`dermino.data.recognition.is_recognised`. Empty for
+        layouts that nothing tells from others. Where the tells of one source hold all tells of
+        another, and more, it is preferred.
     expected_images:
         The published number of images; a shortfall is reported, never fatal.
     """
@@ -43,6 +49,7 @@ class Source(Protocol):
     info: ClassVar[SourceInfo]
     used_for: ClassVar[tuple[str, ...]]
     layout: ClassVar[str]
+    tells: ClassVar[tuple[str, ...]]
     expected_images: ClassVar[int | None]
 
     def read(self, path: Path, *args: Any, **kwargs: Any) -> Imported:
@@ -62,7 +69,7 @@ def import_source(source: str, path: str | Path, **options: Any) -> Imported:
     Parameters
     ----------
     source:
-        A name of :data:`SOURCES`, such as ``ham10000``.
+        A name of :data:`SOURCES`, such as ``ham10000``, or ``auto`` to recognise the layout.
     path:
         The folder or file as the publisher ships it.
     options:
@@ -71,8 +78,15 @@ def import_source(source: str, path: str | Path, **options: Any) -> Imported:
     Raises
     ------
     UserError
-        For an unknown source or option, or when no image is found.
+        For an unknown source or option, a layout that is not recognised, or when no image is
+        found.
     """
+    if source == "auto":
+        source = recognise(path)
+        imported = import_source(source, path, **options)
+        remedy = f"If it is another dataset, name it in place of auto; {source} was chosen."
+        note = Finding("note", f"recognised as {source}", path=str(path), remedy=remedy)
+        return replace(imported, findings=[note, *imported.findings])
     read = SOURCES.get(source)().read
     parameters = list(inspect.signature(read).parameters.values())[1:]
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
@@ -81,6 +95,36 @@ def import_source(source: str, path: str | Path, **options: Any) -> Imported:
             if name not in known:
                 raise _unknown_option(source, name, known)
     return read(Path(path), **options)
+
+
+def recognise(path: str | Path) -> str:
+    """Return the name of the source whose layout the folder or file has.
+
+    Raises
+    ------
+    UserError
+        If no source recognises it, or several do.
+    """
+    path = Path(path)
+    root, files = (path.parent, [path.name]) if path.is_file() else (path, FileIndex(path).files)
+    found = {
+        name: set(source.tells)
+        for name, source in SOURCES
+        if is_recognised(source.tells, root, files)
+    }
+    names = [name for name, tells in found.items() if not any(tells < o for o in found.values())]
+    if not names:
+        raise UserError(
+            f"The layout of '{path}' is not recognised.",
+            "Name the dataset in place of auto (dermino data list shows all and their layouts), "
+            "or use folder or csv for data of your own.",
+        )
+    if len(names) > 1:
+        raise UserError(
+            f"'{path}' looks like several datasets: {', '.join(names)}.",
+            f"Name the one to import, such as: dermino data import {names[0]} '{path}'",
+        )
+    return names[0]
 
 
 def describe_options(source: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from itertools import zip_longest
 from pathlib import Path
 
 import pandas as pd
@@ -76,6 +77,22 @@ def read_text_table(path: str | Path, findings: list[Finding] | None = None) -> 
         assert findings is not None
         findings.append(Finding("error", "broken row", detail, str(path), number, remedy))
     return frame
+
+
+def first_row(path: str | Path) -> dict[str, str]:
+    """Return the columns of a table with the values of its first row, empty where it has none.
+
+    Raises
+    ------
+    UserError
+        If the file is absent, empty, not UTF-8, or names a column twice.
+    """
+    names, delimiter = _header(Path(path))
+    with open(path, encoding="utf-8-sig", newline="", errors="replace") as file:
+        rows = csv.reader(file, delimiter=delimiter)
+        next(rows)
+        values = next(rows, [])
+    return dict(zip_longest((name.strip() for name in names), values[: len(names)], fillvalue=""))
 
 
 def _header(path: Path) -> tuple[list[str], str]:

@@ -76,6 +76,7 @@ class Csv:
         "captions",
     )
     layout: ClassVar[str] = "a CSV file with one row per image, and the images below image_root"
+    tells: ClassVar[tuple[str, ...]] = ()
     expected_images: ClassVar[int | None] = None
 
     def read(

@@ -37,6 +37,7 @@ class Fitzpatrick17k:
     )
     used_for: ClassVar[tuple[str, ...]] = ("pretraining", "classification")
     layout: ClassVar[str] = "fitzpatrick17k.csv (or the file itself) and <md5hash>.jpg at any depth"
+    tells: ClassVar[tuple[str, ...]] = ("fitzpatrick17k*.csv",)
     expected_images: ClassVar[int | None] = 16_577
 
     def read(

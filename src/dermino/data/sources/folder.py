@@ -40,6 +40,7 @@ class Folder:
     info: ClassVar[SourceInfo] = SourceInfo(name="folder", title="Your own folder")
     used_for: ClassVar[tuple[str, ...]] = ("pretraining", "classification")
     layout: ClassVar[str] = "[train|val|test/][class/]... any pictures at any depth"
+    tells: ClassVar[tuple[str, ...]] = ()
     expected_images: ClassVar[int | None] = None
 
     def read(self, path: Path, classes: Classes = "auto", name: str | None = None) -> Imported:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from dermino.data.columns import require_columns, typed, written_out
+from dermino.data.columns import require_columns, typed_columns, written_out
 from dermino.data.file_index import FileIndex
 from dermino.data.findings import Finding
 from dermino.data.manifest import SourceInfo
@@ -43,6 +43,7 @@ class Ham10000:
     layout: ClassVar[str] = (
         "HAM10000_metadata[.csv|.tab], ISIC_*.jpg and, if wanted, *_segmentation.png at any depth"
     )
+    tells: ClassVar[tuple[str, ...]] = ("HAM10000_metadata*",)
     expected_images: ClassVar[int | None] = 10_015
 
     def read(self, path: Path, keep_missing: bool = False) -> Imported:
@@ -57,10 +58,7 @@ class Ham10000:
             columns={"image_id": "image", "localization": "site", "dataset": "centre"}
         )
         frame["labels"] = written_out(frame["dx"], DIAGNOSES, metadata, findings)
-        for column in [
-            name for name in ("sex", "age", "site", "lesion_id") if name in frame.columns
-        ]:
-            frame[column] = typed(frame[column], column, metadata, findings)
+        frame = typed_columns(frame, metadata, findings)
         frame["modality"] = "dermoscopic"
         frame = add_masks(frame, index, "_segmentation")
         frame["image"] += ".jpg"

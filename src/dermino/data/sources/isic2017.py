@@ -40,6 +40,7 @@ class Isic2017:
         "ISIC-2017_{Training,Validation,Test_v2}_Data with _Part1_GroundTruth (masks) and "
         "_Part3_GroundTruth.csv"
     )
+    tells: ClassVar[tuple[str, ...]] = ("ISIC-2017_*_Data/* | ISIC-2017_*_Part3_GroundTruth.csv",)
     expected_images: ClassVar[int | None] = 2_750
 
     def read(self, path: Path, keep_missing: bool = False) -> Imported:

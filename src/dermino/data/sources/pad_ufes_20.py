@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from dermino.data.columns import require_columns, typed, written_out
+from dermino.data.columns import require_columns, typed_columns, written_out
 from dermino.data.file_index import FileIndex
 from dermino.data.findings import Finding
 from dermino.data.manifest import SourceInfo
@@ -40,6 +40,7 @@ class PadUfes20:
     )
     used_for: ClassVar[tuple[str, ...]] = ("pretraining", "classification")
     layout: ClassVar[str] = "metadata.csv and PAT_*.png at any depth (unpack imgs_part_*.zip)"
+    tells: ClassVar[tuple[str, ...]] = ("*.csv: img_id, fitspatrick",)
     expected_images: ClassVar[int | None] = 2_298
 
     def read(self, path: Path, keep_missing: bool = False) -> Imported:
@@ -58,10 +59,7 @@ class PadUfes20:
             }
         )
         frame["labels"] = written_out(frame["diagnostic"], DIAGNOSES, metadata, findings)
-        for column in [
-            name for name in ("sex", "age", "site", "skin_type") if name in frame.columns
-        ]:
-            frame[column] = typed(frame[column], column, metadata, findings)
+        frame = typed_columns(frame, metadata, findings)
         if "site" in frame.columns:
             frame["site"] = frame["site"].str.lower()
         frame["modality"] = "clinical"

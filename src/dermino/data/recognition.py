@@ -1,0 +1,54 @@
+"""Recognising a publisher's layout by the files that no other publisher ships."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from fnmatch import fnmatch, translate
+from pathlib import Path
+
+from dermino.data.text_table import first_row
+from dermino.errors import UserError
+
+
+def is_recognised(tells: Collection[str], root: Path, files: Sequence[str]) -> bool:
+    """Whether every tell is found among the files.
+
+    A tell is a pattern of a file's name, whatever its case and depth, and may go on with the
+    folders above it, with other patterns, and with columns of a table and the value of a column
+    in the table's first row::
+
+        HAM10000_metadata*
+        melanoma/*.jpg
+        SD-198/* | images.txt
+        metadata.csv: img_id, fitspatrick
+        metadata*.csv: isic_id, attribution=*Buenos Aires*
+
+    Parameters
+    ----------
+    tells:
+        The tells of one layout; without any it is never recognised.
+    root:
+        The folder.
+    files:
+        The files, relative to it.
+    """
+    return bool(tells) and all(_is_found(tell, root, files) for tell in tells)
+
+
+def _is_found(tell: str, root: Path, files: Sequence[str]) -> bool:
+    patterns, _, columns = tell.lower().partition(":")
+    fits = re.compile("|".join(translate(f"*/{part.strip()}") for part in patterns.split("|")))
+    found = (file for file in files if fits.match(f"/{file.lower()}"))
+    if not columns:
+        return any(True for _ in found)
+    return any(_has(columns.split(","), root / file) for file in found)
+
+
+def _has(columns: Sequence[str], path: Path) -> bool:
+    try:
+        row = {name.lower(): value.lower() for name, value in first_row(path).items()}
+    except UserError:  # Not a table: somebody else's file of that name.
+        return False
+    wanted = [column.strip().partition("=") for column in columns]
+    return all(name in row and fnmatch(row[name], value or "*") for name, _, value in wanted)
