@@ -1,0 +1,207 @@
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from dermino.data.source import Imported, import_source, recognise
+from dermino.errors import UserError
+
+REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def picture(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (12, 8), "salmon").save(path)
+    return path
+
+
+def text(path: Path, content: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content, encoding="utf-8", newline="")
+    return path
+
+
+def problems(imported: Imported) -> Counter[str]:
+    return Counter(finding.problem for finding in imported.findings)
+
+
+def acne04(root: Path) -> Path:
+    graded = [("levle0_0.jpg", 0, 5), ("levle1_7.jpg", 1, 12), ("levle3_2.JPG", 3, 61)]
+    lines = [f"{name}  {severity}\t{count}\r\n" for name, severity, count in graded]
+    for fold, own in enumerate([[0], [1], [2], [], []]):
+        rest = [line for place, line in enumerate(lines) if place not in own]
+        text(root / "Classification" / f"NNEW_trainval_{fold}.txt", "".join(rest))
+        tested = "".join(lines[place] for place in own)
+        text(root / "Classification" / f"NNEW_test_{fold}.txt", tested)
+    for name, *_ in graded:
+        picture(root / "Classification" / "JPEGImages" / name.lower())
+        picture(root / "Detection" / "VOC2007" / "JPEGImages" / name.lower())
+    return root
+
+
+def test_acne04_grades_counts_and_folds(tmp_path: Path) -> None:
+    root = acne04(tmp_path / "ACNE04" / "ACNE04")
+    assert recognise(tmp_path) == "acne04"
+    imported = import_source("acne04", tmp_path)
+    manifest = imported.manifest
+    assert manifest.labels == [["mild acne"], ["moderate acne"], ["very severe acne"]]
+    assert manifest.column("lesion_count") == [5, 12, 61]
+    assert manifest.column("fold") == ["0", "1", "2"]
+    assert manifest.column("split") == ["", "", ""]
+    assert all("/Classification/JPEGImages/" in image for image in manifest.column("image"))
+    assert problems(imported) == {"number of images differs": 1}
+    divided = import_source("acne04", root, fold="1").manifest
+    assert divided.column("split") == ["train", "test", "train"]
+
+
+def test_acne04_reports_broken_rows_and_contradicting_names(tmp_path: Path) -> None:
+    root = acne04(tmp_path)
+    for fold in range(5):
+        text(root / "Classification" / f"NNEW_trainval_{fold}.txt", "levle0_0.jpg 2 5\nlevle1_7\n")
+        text(root / "Classification" / f"NNEW_test_{fold}.txt", "")
+    imported = import_source("acne04", root)
+    assert problems(imported)["broken row"] == 5
+    assert problems(imported)["severity differs from the one in the file's name"] == 1
+    with pytest.raises(UserError, match="no fold '5'"):
+        import_source("acne04", root, fold="5")
+
+
+DERM7PT = (
+    "case_num,diagnosis,seven_point_score,pigment_network,streaks,pigmentation,"
+    "regression_structures,dots_and_globules,blue_whitish_veil,vascular_structures,"
+    "level_of_diagnostic_difficulty,elevation,location,sex,management,clinic,derm,case_id,notes\n"
+    "1,basal cell carcinoma,0,absent,absent,absent,absent,absent,absent,arborizing,medium,nodular,"
+    "abdomen,male,excision,NEL/NEL025.JPG,Nel/Nel026.jpg,,\n"
+    "2,melanoma (in situ),5,atypical,irregular,absent,combinations,irregular,present,absent,low,"
+    "flat,head neck,female,excision,FAL/FAL027.jpg,FAL/FAL027.jpg,,clinical image missing\n"
+    "5,lentigo,1,typical,regular,absent,absent,regular,absent,absent,high,flat,back,female,"
+    "no further examination,Gzl/Gzl01.jpg,Gzl/Gzl02.jpg,C12,\n"
+)
+
+
+def test_derm7pt_both_pictures_of_a_case(tmp_path: Path) -> None:
+    root = tmp_path / "release_v0"
+    text(root / "meta" / "meta.csv", DERM7PT)
+    for name, place in {"train": 0, "valid": 2, "test": 1}.items():
+        text(root / "meta" / f"{name}_indexes.csv", f"indexes\n{place}\n")
+    files = ("NEL/nel025.jpg", "NEL/NEL026.JPG", "FAL/FAL027.jpg", "Gzl/Gzl01.jpg", "Gzl/Gzl02.jpg")
+    for name in (*files, "Other/Gzl02.jpg"):
+        picture(root / "images" / name)
+    assert recognise(tmp_path) == "derm7pt"
+    imported = import_source("derm7pt", tmp_path)
+    manifest = imported.manifest
+    assert manifest.column("lesion_id") == ["1", "1", "2", "5", "5"]
+    assert manifest.column("modality") == [
+        *("dermoscopic", "clinical"),
+        "dermoscopic",
+        *("dermoscopic", "clinical"),
+    ]
+    assert manifest.column("split") == ["train", "train", "test", "val", "val"]
+    assert manifest.labels[1:4] == [
+        ["basal cell carcinoma"],
+        ["melanoma (in situ)", "melanoma"],
+        ["lentigo", "miscellaneous"],
+    ]
+    assert manifest.column("diagnosis_group") == ["BCC", "BCC", "MEL", "MISC", "MISC"]
+    assert manifest.column("vascular_structures")[0] == "arborizing"
+    assert manifest.column("site")[2] == "head neck"
+    expected = {
+        "clinical picture is missing, its column repeats the dermoscopic one": 1,
+        "number of images differs": 1,
+    }
+    assert problems(imported) == expected
+    undivided = import_source("derm7pt", tmp_path, official_split=False).manifest
+    assert set(undivided.column("split")) == {""}
+
+
+def skincap(root: Path) -> Path:
+    header = (
+        "id,skincap_file_path,ori_file_path,disease,caption_zh,caption_zh_polish,"
+        "caption_zh_polish_en,remark,source,skin_tone,malignant,fitzpatrick_scale,"
+        "fitzpatrick_centaur,nine_partition_label,three_partition_label,Vesicle,"
+        "Do not consider this image\n"
+    )
+    rows = (
+        '1,1.png,5e82.jpg,psoriasis,红斑,红斑。,"Red plaques,\nwith ""silvery"" scales.",,'
+        "fitzpatrick17k,,,3,3,inflammatory,non-neoplastic,0,0\n"
+        "2,2.png,000123.png,melanoma ,黑斑,黑斑。,A dark patch.,,ddi,56,True,,,,,0,1\n"
+    )
+    text(root / "skincap_v240623.csv", header + rows)
+    for name in ("1.png", "2.png", "not_include/2.png", "not_include/3.png"):
+        picture(root / "skincap" / name)
+    return root
+
+
+def test_skincap_both_files_both_captions(tmp_path: Path) -> None:
+    root = skincap(tmp_path / "SkinCAP")
+    workbook = pd.DataFrame(
+        [
+            ["SkinCAP v240715", None, None],
+            ["id", "disease", "caption_en"],
+            [1, "psoriasis", "Red plaque."],
+            [2, "melanoma", "Dark spot."],
+        ]
+    )
+    workbook.to_excel(root / "skincap_v240715.xlsx", header=False, index=False)
+    assert recognise(tmp_path) == "skincap"
+    manifest = import_source("skincap", tmp_path).manifest
+    assert manifest.column("image") == ["SkinCAP/skincap/1.png", "SkinCAP/skincap/2.png"]
+    assert manifest.column("caption") == ["Red plaque.", "Dark spot."]
+    polished = manifest.column("caption_zh_polish_en")
+    assert polished[0] == 'Red plaques,\nwith "silvery" scales.'
+    assert manifest.labels == [["psoriasis"], ["melanoma"]]
+    assert manifest.column("skin_type") == [3, None]
+    assert manifest.column("ori_file_path") == ["5e82.jpg", "000123.png"]
+    assert manifest.sources["skincap"].vocabulary == ("melanoma", "psoriasis")
+    other = import_source("skincap", tmp_path, caption="caption_zh_polish_en", only_considered=True)
+    assert other.manifest.column("caption") == polished[:1]
+
+
+def test_skincap_without_the_workbook(tmp_path: Path) -> None:
+    skincap(tmp_path)
+    manifest = import_source("skincap", tmp_path).manifest
+    assert manifest.column("caption")[1] == "A dark patch."
+    with pytest.raises(UserError, match=r"caption_en is in skincap_v\*\.xlsx"):
+        import_source("skincap", tmp_path, caption="caption_en")
+
+
+def test_waterloo_pairs_pictures_and_outlines_in_one_folder(tmp_path: Path) -> None:
+    first = tmp_path / "Skin Image Data Set-1" / "skin_data" / "melanoma"
+    second = tmp_path / "Skin Image Data Set-2" / "skin_data" / "notmelanoma"
+    for place in (first / "dermIS", first / "dermquest", second / "dermis"):
+        picture(place / "SSM_1_orig.jpg")
+        picture(place / "ssm_1_Contour.png")
+        text(place / "Thumbs.db", "x")
+    picture(second / "dermquest" / "9_orig.jpg")
+    assert recognise(tmp_path) == "waterloo"
+    imported = import_source("waterloo", tmp_path)
+    manifest = imported.manifest
+    assert Counter(name for (name,) in manifest.labels) == {"melanoma": 2, "not melanoma": 2}
+    assert manifest.column("collection") == ["dermis", "dermquest", "dermis", "dermquest"]
+    for image, mask in zip(manifest.column("image"), manifest.column("mask"), strict=True):
+        assert mask is None or Path(mask).parent == Path(image).parent
+    assert problems(imported) == {"mask is missing": 1, "number of images differs": 1}
+
+
+def test_patch16_tissues_and_official_split(tmp_path: Path) -> None:
+    tissue, tumour = "nontumor_skin_muscle_skeletal", "tumor_skin_epithelial_bcc"
+    text(
+        tmp_path / "data" / "tiles-v2.csv",
+        "file,class,set\n"
+        f"tiles/{tissue}/1.jpg,{tissue},Train\n"
+        f"data/tiles/{tumour}/1.jpg,{tumour},Valid\n"
+        f"2.jpg,{tumour},Test\n"
+        f"tiles/{tumour}/3.jpg,{tumour},Test\n",
+    )
+    for name in (f"{tissue}/1.jpg", f"{tumour}/1.tif", f"{tumour}/2.jpg"):
+        picture(tmp_path / "data" / "tiles" / name)
+    assert recognise(tmp_path) == "patch16"
+    imported = import_source("patch16", tmp_path)
+    manifest = imported.manifest
+    cancer = ["basal cell carcinoma"]
+    assert manifest.labels == [["skeletal muscle"], cancer, cancer]
+    assert manifest.column("split") == ["train", "val", "test"]
+    assert set(manifest.column("modality")) == {"histology"}
+    assert problems(imported)["image is missing"] == 1
