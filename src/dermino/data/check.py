@@ -20,6 +20,7 @@ from dermino.data.images import (
     read_bytes,
 )
 from dermino.data.manifest import Manifest
+from dermino.data.reference import Reference
 from dermino.errors import UserError
 from dermino.files import writable_folder
 from dermino.progress import track
@@ -128,11 +129,11 @@ def _inspect_all(manifest: Manifest, workers: int) -> Iterator[list[Finding]]:
         for start in range(0, len(manifest), _BLOCK):
             rows = range(start, min(start + _BLOCK, len(manifest)))
             paths = [manifest.path(row) for row in rows]
-            block = [manifest.root / masks[row] if masks[row] else None for row in rows]
+            block = [manifest.locate(masks[row]) if masks[row] else None for row in rows]
             yield from pool.map(lambda path, mask: list(_inspect(path, mask)), paths, block)
 
 
-def _inspect(path: Path, mask: Path | None) -> Iterator[Finding]:
+def _inspect(path: Reference, mask: Reference | None) -> Iterator[Finding]:
     try:
         data = read_bytes(path)
         image = open_image(data, path)
@@ -162,7 +163,7 @@ def _unusual(image: Image.Image, data: bytes) -> Iterator[tuple[str, str]]:
 
 
 def _inspect_mask(
-    path: Path, size: tuple[int, int], raw_size: tuple[int, int]
+    path: Reference, size: tuple[int, int], raw_size: tuple[int, int]
 ) -> Iterator[Finding]:
     try:
         data = read_bytes(path)

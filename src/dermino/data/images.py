@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import warnings
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from dermino.data.reference import Reference, read
 from dermino.errors import UserError
 
 try:
@@ -35,27 +35,27 @@ class UnreadableImage(UserError):  # noqa: N818 - the state of a file, caught fa
     Parameters
     ----------
     path:
-        The file.
+        The file, or the member of a container, or the URL.
     reason:
         What is wrong with it, in a few words that are the same for all such files.
     detail:
         What the decoder said of this one.
     """
 
-    def __init__(self, path: str | Path, reason: str, detail: object = "") -> None:
+    def __init__(self, path: Reference, reason: str, detail: object = "") -> None:
         super().__init__(
             f"Cannot read the image '{path}': {reason}{f' ({detail})' if detail else ''}.",
             "Replace the file, or set it aside with: dermino data check",
         )
-        self.path = Path(path)
+        self.path = path
         self.reason = reason
         self.detail = str(detail)
 
-    def __reduce__(self) -> tuple[type[UnreadableImage], tuple[Path, str, str]]:
+    def __reduce__(self) -> tuple[type[UnreadableImage], tuple[Reference, str, str]]:
         return type(self), (self.path, self.reason, self.detail)
 
 
-def read_image(path: str | Path, min_side: int | None = None) -> Tensor:
+def read_image(path: Reference, min_side: int | None = None) -> Tensor:
     """Read a picture as RGB, turned upright.
 
     EXIF orientation is applied; grey, palette, CMYK and 16-bit pictures are converted (16 bits
@@ -65,7 +65,7 @@ def read_image(path: str | Path, min_side: int | None = None) -> Tensor:
     Parameters
     ----------
     path:
-        The file.
+        The file, or the member of a container, or the URL.
     min_side:
         A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as its shorter side keeps at
         least this many pixels. Other formats are always decoded in full.
@@ -84,20 +84,20 @@ def read_image(path: str | Path, min_side: int | None = None) -> Tensor:
     return decode(open_image(data, path), data, path, min_side)
 
 
-def read_bytes(path: str | Path) -> bytes:
-    """Read a file whole; an :class:`UnreadableImage` says why it cannot be."""
+def read_bytes(path: Reference) -> bytes:
+    """Read a reference whole; an :class:`UnreadableImage` says why it cannot be."""
     try:
-        data = Path(path).read_bytes()
+        data = read(path)
     except FileNotFoundError:
         raise UnreadableImage(path, "there is no such file") from None
     except OSError as error:
-        raise UnreadableImage(path, "it cannot be opened", error.strerror) from error
+        raise UnreadableImage(path, "it cannot be opened", error.strerror or error) from error
     if not data:
         raise UnreadableImage(path, "the file is empty")
     return data
 
 
-def open_image(data: bytes, path: str | Path) -> Image.Image:
+def open_image(data: bytes, path: Reference) -> Image.Image:
     """Read the header of the picture in ``data``; its pixels are not decoded.
 
     Raises
@@ -136,9 +136,7 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     return (width, height) if lying else (height, width)
 
 
-def decode(
-    image: Image.Image, data: bytes, path: str | Path, min_side: int | None = None
-) -> Tensor:
+def decode(image: Image.Image, data: bytes, path: Reference, min_side: int | None = None) -> Tensor:
     """Decode what :func:`open_image` opened; parameters and result as for :func:`read_image`.
 
     Raises

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from dermino.data.reference import URL_PATTERN, Reference, locate
 from dermino.data.schema import COLUMNS
 from dermino.data.validation import validate
 from dermino.errors import UserError
@@ -50,7 +51,7 @@ class Manifest:
     table:
         Arrow table with the columns of :data:`dermino.data.schema.COLUMNS`; others are kept.
     root:
-        Folder that ``image`` and ``mask`` are relative to.
+        Folder that ``image`` and ``mask`` are relative to, where they are no URLs.
     sources:
         One :class:`SourceInfo` for each value of the ``dataset`` column.
 
@@ -200,13 +201,17 @@ class Manifest:
             return [None] * len(self)
         return self.table[name].to_pylist()
 
-    def path(self, row: int) -> Path:
-        """Where the image of ``row`` lies on disk."""
-        return self.root / self.table["image"][row].as_py()
+    def path(self, row: int) -> Reference:
+        """Where the image of ``row`` is: a path, or text for a URL; see :mod:`.reference`."""
+        return self.locate(self.table["image"][row].as_py())
 
-    def paths(self) -> list[Path]:
-        """Where all images lie on disk."""
-        return [self.root / name for name in self.table["image"].to_pylist()]
+    def paths(self) -> list[Reference]:
+        """Where all images are."""
+        return [self.locate(name) for name in self.table["image"].to_pylist()]
+
+    def locate(self, name: str) -> Reference:
+        """Where an image or mask is that the table calls ``name``."""
+        return locate(self.root, name)
 
     def select(self, rows: np.ndarray | Sequence[int] | Sequence[bool]) -> Manifest:
         """Return the rows of a boolean mask or an index array, in that order."""
@@ -296,7 +301,11 @@ def _prefix_paths(table: pa.Table, prefix: str) -> pa.Table:
     if prefix:
         for name in ("image", "mask"):
             if name in table.column_names:
-                moved = pc.binary_join_element_wise(prefix, table[name], "")
+                moved = pc.if_else(
+                    pc.match_substring_regex(table[name], URL_PATTERN),
+                    table[name],
+                    pc.binary_join_element_wise(prefix, table[name], ""),
+                )
                 table = table.set_column(table.column_names.index(name), name, moved)
     return table.replace_schema_metadata(None)
 

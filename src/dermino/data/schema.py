@@ -24,7 +24,11 @@ class Column:
 
 
 COLUMNS: dict[str, Column] = {
-    "image": Column(pa.string(), "path relative to the manifest's root", required=True),
+    "image": Column(
+        pa.string(),
+        "path relative to the manifest's root, archive.zip!/member, or URL",
+        required=True,
+    ),
     "dataset": Column(pa.string(), "which source the row comes from", required=True),
     "split": Column(pa.string(), "train, val, test or empty", required=True, allowed=SPLITS),
     "labels": Column(

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import csv
+import io
 from itertools import zip_longest
-from pathlib import Path
+from typing import TextIO
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from dermino.data.findings import Finding
+from dermino.data.reference import Reference, open_binary
 from dermino.errors import UserError
 
 _DELIMITERS = ",;\t"
 
 
-def read_text_table(path: str | Path, findings: list[Finding] | None = None) -> pd.DataFrame:
+def read_text_table(path: Reference, findings: list[Finding] | None = None) -> pd.DataFrame:
     """Read a table with every value as text and empty fields as None.
 
     Text keeps what number parsing loses: leading zeros, long ids, ``True`` beside ``UNK``.
@@ -24,7 +26,8 @@ def read_text_table(path: str | Path, findings: list[Finding] | None = None) -> 
     Parameters
     ----------
     path:
-        UTF-8 file with a header line, separated by commas, semicolons or tabs.
+        UTF-8 file with a header line, separated by commas, semicolons or tabs; it may lie in an
+        archive.
     findings:
         Rows with too many or too few fields are reported here and left out; without it they are
         an error.
@@ -39,7 +42,6 @@ def read_text_table(path: str | Path, findings: list[Finding] | None = None) -> 
     UserError
         If the file is absent, empty, not UTF-8, or names a column twice.
     """
-    path = Path(path)
     names, delimiter = _header(path)
     left_out: dict[int, str] = {}
 
@@ -49,7 +51,7 @@ def read_text_table(path: str | Path, findings: list[Finding] | None = None) -> 
 
     try:
         table = pacsv.read_csv(
-            path,
+            open_binary(path),
             # Rows are numbered only when they are read by one thread.
             read_options=pacsv.ReadOptions(use_threads=False),
             parse_options=pacsv.ParseOptions(
@@ -79,7 +81,7 @@ def read_text_table(path: str | Path, findings: list[Finding] | None = None) -> 
     return frame
 
 
-def first_row(path: str | Path) -> dict[str, str]:
+def first_row(path: Reference) -> dict[str, str]:
     """Return the columns of a table with the values of its first row, empty where it has none.
 
     Raises
@@ -87,25 +89,31 @@ def first_row(path: str | Path) -> dict[str, str]:
     UserError
         If the file is absent, empty, not UTF-8, or names a column twice.
     """
-    names, delimiter = _header(Path(path))
-    with open(path, encoding="utf-8-sig", newline="", errors="replace") as file:
+    names, delimiter = _header(path)
+    with _open_text(path, errors="replace") as file:
         rows = csv.reader(file, delimiter=delimiter)
         next(rows)
         values = next(rows, [])
     return dict(zip_longest((name.strip() for name in names), values[: len(names)], fillvalue=""))
 
 
-def _header(path: Path) -> tuple[list[str], str]:
+def _open_text(path: Reference, errors: str = "strict") -> TextIO:
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        file = open_binary(path)
+    except OSError as error:
+        raise UserError(f"Cannot read '{path}': {error.strerror or 'no such file'}.") from error
+    return io.TextIOWrapper(file, encoding="utf-8-sig", newline="", errors=errors)
+
+
+def _header(path: Reference) -> tuple[list[str], str]:
+    try:
+        with _open_text(path) as file:
             first = file.readline()
             delimiter = max(_DELIMITERS, key=first.count)
             file.seek(0)
             names = next(csv.reader(file, delimiter=delimiter), [])
     except UnicodeDecodeError as error:
         raise UserError(f"'{path}' is not UTF-8 text.", "Save it as UTF-8 CSV.") from error
-    except OSError as error:
-        raise UserError(f"Cannot read '{path}': {error.strerror}.") from error
     if not any(name.strip() for name in names):
         raise UserError(f"'{path}' is empty.", "A CSV needs a header line and at least one row.")
     twice = {name for name in names if names.count(name) > 1}

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from dermino.data.images import read_bytes
+from dermino.data.reference import Reference, is_url, size_and_date
 from dermino.errors import UserError
 from dermino.progress import track
 
@@ -42,7 +43,7 @@ class DigestIndex:
                 "modified INTEGER, digest BLOB) WITHOUT ROWID"
             )
 
-    def digests(self, paths: Sequence[Path]) -> np.ndarray:
+    def digests(self, paths: Sequence[Reference]) -> np.ndarray:
         """Return the BLAKE2b digest of every file's bytes, shape (n, 16), uint8.
 
         Raises
@@ -59,7 +60,7 @@ class DigestIndex:
             changed = []
             for row, (path, key) in enumerate(zip(paths, keys, strict=True)):
                 size, modified, digest = stored.get(key, (None, None, b""))
-                if size is not None and (size, modified) == _size_and_date(path):
+                if size is not None and (size, modified) == size_and_date(path):
                     result[row] = np.frombuffer(digest, np.uint8)
                 else:
                     changed.append(row)
@@ -85,8 +86,9 @@ class DigestIndex:
             ) from error
 
 
-def _key(path: Path) -> bytes:
-    return hashlib.blake2b(os.fsencode(path.absolute()), digest_size=DIGEST_BYTES).digest()
+def _key(path: Reference) -> bytes:
+    name = path if is_url(path) else Path(path).absolute()
+    return hashlib.blake2b(os.fsencode(name), digest_size=DIGEST_BYTES).digest()
 
 
 def _stored(connection: sqlite3.Connection, keys: list[bytes]) -> dict[bytes, tuple]:
@@ -99,16 +101,8 @@ def _stored(connection: sqlite3.Connection, keys: list[bytes]) -> dict[bytes, tu
     return found
 
 
-def _size_and_date(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_size, status.st_mtime_ns
-
-
 def _read(
-    paths: list[Path], rows: list[int]
+    paths: list[Reference], rows: list[int]
 ) -> Iterator[tuple[list[int], list[tuple[int, int, bytes]]]]:
     """Yield rows and their (size, date, digest), a few thousand at a time."""
     starts = range(0, len(paths), _COMMIT_ROWS)
@@ -118,10 +112,10 @@ def _read(
             yield rows[chunk], list(pool.map(_entry, paths[chunk]))
 
 
-def _entry(path: Path) -> tuple[int, int, bytes]:
+def _entry(path: Reference) -> tuple[int, int, bytes]:
     # The date is taken before the bytes: a file changed in between is read again next time.
-    size_and_date = _size_and_date(path)
+    before = size_and_date(path)
     data = read_bytes(path)
     digest = hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
-    size, modified = size_and_date or (0, 0)
+    size, modified = before or (0, 0)
     return size, modified, digest

@@ -19,6 +19,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from dermino.data.reference import Reference
 from dermino.errors import UserError
 from dermino.evaluate.digest_index import DigestIndex
 from dermino.files import atomic_path, writable_folder
@@ -63,7 +64,7 @@ class FeatureCache:
             raise UserError(error.message, remedy) from error
         self._index = DigestIndex(self.folder / "digests.sqlite")
 
-    def digests(self, paths: Sequence[Path]) -> np.ndarray:
+    def digests(self, paths: Sequence[Reference]) -> np.ndarray:
         """Return the content digests of files, shape (n, 16), uint8."""
         return self._index.digests(paths)
 

@@ -7,13 +7,13 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from dermino.data.images import UnreadableImage, read_image
+from dermino.data.reference import Reference, exists
 from dermino.errors import UserError
 from dermino.evaluate.feature_cache import FeatureCache
 from dermino.models.encoder import Encoder
@@ -52,9 +52,9 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def check_files(paths: Sequence[Path]) -> None:
+def check_files(paths: Sequence[Reference]) -> None:
     """Prove that all images are there; a UserError names those that are not."""
-    missing = [path for path in paths if not path.is_file()]
+    missing = [path for path in paths if not exists(path)]
     if missing:
         shown = "\n".join(str(path) for path in missing[:_SHOWN])
         more = f"\nand {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
@@ -66,7 +66,7 @@ def check_files(paths: Sequence[Path]) -> None:
 
 def extract(
     encoder: Encoder,
-    paths: Sequence[Path],
+    paths: Sequence[Reference],
     cache: FeatureCache,
     batch_size: int = 64,
     workers: int | None = None,
@@ -77,7 +77,7 @@ def extract(
 
 def extract_many(
     encoders: Sequence[Encoder],
-    paths: Sequence[Path],
+    paths: Sequence[Reference],
     cache: FeatureCache,
     batch_size: int = 64,
     workers: int | None = None,
@@ -93,7 +93,7 @@ def extract_many(
     encoders:
         On the devices they shall run on.
     paths:
-        Image files, n of them.
+        Images, n of them: files, members of containers or URLs.
     cache:
         Where features are looked up and kept.
     batch_size:
@@ -129,7 +129,7 @@ def extract_many(
 
 def _compute(
     encoders: Sequence[Encoder],
-    paths: Sequence[Path],
+    paths: Sequence[Reference],
     digests: np.ndarray,
     wanted: dict[str, np.ndarray],
     cache: FeatureCache,
@@ -173,9 +173,11 @@ def _compute(
 class _Images(Dataset):
     """The images that some encoder still needs, each resized for those encoders only."""
 
-    def __init__(self, paths: Sequence[Path], needs: list[tuple[Preprocess, np.ndarray]]) -> None:
+    def __init__(
+        self, paths: Sequence[Reference], needs: list[tuple[Preprocess, np.ndarray]]
+    ) -> None:
         self._rows = np.flatnonzero(np.logical_or.reduce([missing for _, missing in needs]))
-        self._paths = [os.fspath(paths[row]) for row in self._rows.tolist()]
+        self._paths = [paths[row] for row in self._rows.tolist()]
         self._needs = needs
 
     def __len__(self) -> int:
@@ -236,7 +238,7 @@ def _workers(workers: int | None, images: int) -> int:
 
 
 def _check_finite(
-    features: np.ndarray, encoder: Encoder, paths: Sequence[Path], rows: np.ndarray
+    features: np.ndarray, encoder: Encoder, paths: Sequence[Reference], rows: np.ndarray
 ) -> None:
     broken = ~np.isfinite(features).all(axis=1)
     if broken.any():

@@ -14,6 +14,7 @@ import torch
 from dermino.config import load_config, save_config
 from dermino.data.images import UnreadableImage, read_image
 from dermino.data.manifest import Manifest, read_manifests
+from dermino.data.reference import exists
 from dermino.data.schema import SPLITS
 from dermino.errors import UserError, unknown
 from dermino.files import sole_writer, writable_folder, write_json
@@ -211,7 +212,7 @@ def _probe_images(manifest: Manifest) -> None:
     step = max(len(manifest) // _PROBED_IMAGES, 1)
     rows = range(0, len(manifest), step)
     paths = [manifest.path(row) for row in rows]
-    missing = [path for path in paths if not path.is_file()]
+    missing = [path for path in paths if not exists(path)]
     if len(missing) == len(paths):
         raise UserError(
             f"None of the images can be found; the first one should be '{paths[0]}'.",
@@ -222,7 +223,7 @@ def _probe_images(manifest: Manifest) -> None:
             f"{len(missing)} of {len(paths)} images looked for are missing, '{missing[0]}' for "
             "one; others will be shown in their place. dermino data check lists them."
         )
-    tried = [path for path in paths if path.is_file()][:REPLACEMENTS]
+    tried = [path for path in paths if exists(path)][:REPLACEMENTS]
     for path in tried:
         try:
             read_image(path)

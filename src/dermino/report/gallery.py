@@ -16,6 +16,7 @@ import pandas as pd
 from PIL import Image, ImageOps
 
 from dermino.data.images import UnreadableImage, read_image
+from dermino.data.reference import Reference, locate
 
 NEIGHBOURS = 5
 _MOST_EXAMPLES = 8
@@ -96,7 +97,7 @@ def gallery(
         for name, frame in predictions.items()
         if set(needed) <= set(frame.columns)
     }
-    thumbnail = cache(lambda image: _thumbnail(Path(root) / image))
+    thumbnail = cache(lambda image: _thumbnail(locate(Path(root), image)))
     chosen = choose(indexed, number, seed) if labelled else draw(indexed, number, seed)
     rows = {name: frame.loc[chosen].to_dict("index") for name, frame in indexed.items()}
     examples = []
@@ -172,7 +173,7 @@ def _in_turns(targets: pd.Series, classes: list[str], draw: random.Random) -> li
     return [image for turn in zip_longest(*piles) for image in turn if image is not None]
 
 
-def _thumbnail(path: Path) -> str | None:
+def _thumbnail(path: Reference) -> str | None:
     """Return the middle square of a picture as a data URI, or None where it cannot be read."""
     try:
         pixels = read_image(path, min_side=_SIDE)

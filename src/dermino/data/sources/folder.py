@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, get_args
 
 import pandas as pd
 
-from dermino.data.file_index import FileIndex
+from dermino.data.file_index import FileIndex, folders
 from dermino.data.findings import Finding
 from dermino.data.manifest import SourceInfo
 from dermino.data.source import SOURCES, Imported, assemble
@@ -66,7 +66,7 @@ class Folder:
         masks = _masks(index)
         taken = frozenset(masks.values())
         images = [file for file in index.images if file not in taken]
-        places = [list(PurePosixPath(file).parent.parts) for file in images]
+        places = [folders(file) for file in images]
         places = _without_shared(places)
         splits = [_SPLITS.get(place[0].lower(), "") if place else "" for place in places]
         if all(splits):
