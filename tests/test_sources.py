@@ -262,7 +262,7 @@ def test_every_source_describes_itself() -> None:
         assert source.info.name == name
         assert source.layout
         assert source.used_for
-        assert source.tells or name in {"csv", "folder"}
+        assert source.tells or name in {"csv", "folder", "longitudinal"}
 
 
 def test_import_command_writes_manifest_and_findings(

@@ -205,3 +205,94 @@ def test_patch16_tissues_and_official_split(tmp_path: Path) -> None:
     assert manifest.column("split") == ["train", "val", "test"]
     assert set(manifest.column("modality")) == {"histology"}
     assert problems(imported)["image is missing"] == 1
+
+
+def follow_up(root: Path, rows: str) -> Path:
+    for name in "abcde":
+        picture(root / f"{name}.jpg")
+    header = "image,patient_id,lesion_id,date,label,split,time,event\n"
+    return text(root / "follow-up.csv", header + rows)
+
+
+def test_longitudinal_orders_the_pictures_of_a_lesion(tmp_path: Path) -> None:
+    table = follow_up(
+        tmp_path,
+        "a.jpg,007,L2,2021-03-04,nevus,train,,\n"
+        "b.jpg,007,L1,2022-01-31,melanoma,train,,\n"
+        "c.jpg,007,L1,2020-01-01,melanoma,train,,\n"
+        "d.jpg,007,L1,2020-01-01,melanoma,train,,\n",
+    )
+    imported = import_source("longitudinal", table)
+    manifest = imported.manifest
+    assert manifest.column("image") == ["c.jpg", "d.jpg", "b.jpg", "a.jpg"]
+    assert manifest.column("visit") == [0, 0, 1, 0]
+    assert manifest.column("days") == [0, 0, 761, 0]
+    assert problems(imported)["seen on one day only: no change can be learnt"] == 1
+
+
+def test_longitudinal_reports_what_cannot_be_followed(tmp_path: Path) -> None:
+    table = follow_up(
+        tmp_path,
+        "a.jpg,1,L1,03/04/2021,x,train,12.5,1\n"
+        "b.jpg,1,L1,2021-02-30,x,test,-3,1\n"
+        "c.jpg,2,L1,2021-01-01,x,train,12.5,2\n"
+        "d.jpg,3,,2021-01-01,x,train,8,0\n"
+        "e.jpg,4,L4,2021-01-01,x,train,1,0\n",
+    )
+    found = problems(import_source("longitudinal", table))
+    assert found == {
+        "column 'label' is read as labels": 1,
+        "value of 'date' cannot be used and is left empty": 2,
+        "value of 'time' cannot be used and is left empty": 1,
+        "value of 'event' cannot be used and is left empty": 1,
+        "image without lesion_id": 1,
+        "lesion belongs to several patients": 1,
+        "patient_id is on both sides of the split": 1,
+        "time without event, or event without time": 2,
+        "image without a usable date, it has no place in the order": 2,
+        "seen on one day only: no change can be learnt": 1,
+    }
+
+
+def test_longitudinal_reads_other_dates_and_codes(tmp_path: Path) -> None:
+    table = follow_up(
+        tmp_path,
+        "a.jpg,1,L1,31.12.2020,x,,99,3\nb.jpg,1,L1,01.12.2020,x,,99,3\nc.jpg,2,L2,,x,,10,1\n",
+    )
+    options = {"date_format": "%d.%m.%Y", "event_values": "1"}
+    imported = import_source("longitudinal", table, **options)
+    assert imported.manifest.column("days") == [0, 30, None]
+    assert imported.manifest.column("event") == [False, False, True]
+    with pytest.raises(UserError, match="neither lesions nor patients"):
+        import_source("longitudinal", text(tmp_path / "t.csv", "image,date\na.jpg,2020-01-01\n"))
+    with pytest.raises(UserError, match="set date_format"):
+        import_source("longitudinal", text(tmp_path / "t.csv", "image,patient_id\na.jpg,1\n"))
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real tables are not here")
+def test_real_survival_of_melanoma_patients(tmp_path: Path) -> None:
+    patients = pd.read_csv(REAL / "metadata" / "Melanoma_MASS.csv", index_col=0)
+    picture(tmp_path / "x.jpg")
+    table = patients.assign(image="x.jpg", patient=patients.index)
+    table.to_csv(tmp_path / "mass.csv")
+    options = {"event_column": "status", "event_values": "1"}
+    imported = import_source("longitudinal", tmp_path / "mass.csv", **options)
+    assert sum(imported.manifest.column("event")) == 57
+    assert sum(imported.manifest.column("time")) == patients["time"].sum()
+    warned = {found.problem for found in imported.findings if found.severity != "note"}
+    assert warned == {"value of 'sex' cannot be used and is left empty"}  # Coded as 0 and 1.
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real images are not here")
+def test_real_moles_to_melanoma() -> None:
+    imported = import_source("auto", REAL / "NCI-moles-to-melanoma")
+    manifest = imported.manifest
+    assert len(manifest) == 122
+    assert len(set(manifest.column("lesion_id"))) == 29
+    assert all(manifest.column("caption"))
+    assert Counter(name for (name,) in manifest.labels) == {
+        "common acquired nevus": 6,
+        "dysplastic nevus": 67,
+        "melanoma": 49,
+    }
+    assert problems(imported) == {"recognised as nci-moles": 1}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,7 +111,8 @@ def parse_value(text: str, kind: pa.DataType) -> object:
             return False
         raise ValueError(text)
     if pa.types.is_date(kind):
-        return pd.Timestamp(text).date()
+        # Other forms are ambiguous: 03/04/2021 is a day in March or in April.
+        return datetime.fromisoformat(text).date()
     number = float(text)
     if pa.types.is_integer(kind):
         if not math.isfinite(number) or number != int(number):

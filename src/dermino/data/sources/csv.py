@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
@@ -86,6 +87,8 @@ class Csv:
         label_separator: str = SEPARATOR,
         class_names: str | Path | Mapping[str, str] | None = None,
         name: str | None = None,
+        date_format: str | None = None,
+        event_values: str | None = None,
         keep_missing: bool = False,
         **columns: str,
     ) -> Imported:
@@ -104,6 +107,12 @@ class Csv:
             columns ``label,name``. Its order is the vocabulary's.
         name:
             What to call the dataset; the file's name by default.
+        date_format:
+            How dates are written, such as ``%d.%m.%Y``; by default as 2021-12-31.
+        event_values:
+            The values of the event column that mean that it was seen, joined by
+            ``label_separator``, such as ``1``; all others mean that it was not. By default the
+            column holds 1 and 0, or true and false.
         keep_missing:
             Keep rows whose image is absent.
         columns:
@@ -128,13 +137,20 @@ class Csv:
             ]
         if "mask" in frame.columns:
             frame["mask"] = _masks(frame["mask"], index, path, findings)
+        if date_format is not None and "date" in frame.columns:
+            frame["date"] = [_iso_date(text, date_format) for text in frame["date"]]
+        if event_values is not None and "event" in frame.columns:
+            seen = set(split_labels(str(event_values), label_separator))
+            frame["event"] = [
+                None if text is None else str(text.strip() in seen) for text in frame["event"]
+            ]
         for column in [name for name in _TYPED if name in frame.columns]:
             frame[column] = typed(frame[column], column, path, findings)
-        seen = sorted({label for labels in frame.get("labels", ()) for label in labels})
+        occurring = sorted({label for labels in frame.get("labels", ()) for label in labels})
         info = SourceInfo(
             name or path.stem,
             title=name or path.stem,
-            vocabulary=tuple(dict.fromkeys([*names.values(), *seen])),
+            vocabulary=tuple(dict.fromkeys([*names.values(), *occurring])),
         )
         return assemble(frame, index, info, findings=findings, keep_missing=keep_missing)
 
@@ -146,7 +162,8 @@ def _renamed(
     for option in columns:
         if option not in options:
             known = [*options, "image_root", "label_separator", "class_names", "name"]
-            raise unknown("option of the source 'csv'", option, [*known, "keep_missing"])
+            known += ["date_format", "event_values", "keep_missing"]
+            raise unknown("option of the source 'csv'", option, known)
     chosen = {options[option]: column for option, column in columns.items()}
     require_columns(table, chosen.values(), path)
     by_lower = {str(column).lower(): str(column) for column in table.columns}
@@ -217,6 +234,14 @@ def _masks(
             findings.append(Finding("warning", "mask is missing", text, str(path), number))
         masks.append(files[0] if files else None)
     return masks
+
+
+def _iso_date(text: str | None, date_format: str) -> str | None:
+    """Rewrite a date; one in another form stays as it is, and is reported as it stands there."""
+    try:
+        return text and datetime.strptime(text.strip(), date_format).date().isoformat()
+    except ValueError:
+        return f"{text} (not {date_format})"
 
 
 def _class_names(given: str | Path | Mapping[str, str] | None) -> dict[str, str]:
