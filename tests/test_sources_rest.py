@@ -1,3 +1,4 @@
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -296,3 +297,18 @@ def test_real_moles_to_melanoma() -> None:
         "melanoma": 49,
     }
     assert problems(imported) == {"recognised as nci-moles": 1}
+
+
+def test_archives_are_read_in_place(tmp_path: Path) -> None:
+    shutil.make_archive(str(tmp_path / "acne"), "zip", acne04(tmp_path / "unpacked"))
+    archive = tmp_path / "acne.zip"
+    assert recognise(archive) == "acne04"
+    assert len(import_source("acne04", archive, fold="0").manifest) == 3
+    root = skincap(tmp_path / "cap")
+    header = [["", ""], ["id", "caption_en"], [1, "Red."], [2, "Dark."]]
+    frame = pd.DataFrame(header).assign(disease=["", "disease", "psoriasis", "melanoma"])
+    frame.to_excel(root / "skincap_v240715.xlsx", header=False, index=False)
+    shutil.make_archive(str(tmp_path / "skincap"), "zip", root)
+    manifest = import_source("skincap", tmp_path / "skincap.zip").manifest
+    assert manifest.column("caption") == ["Red.", "Dark."]
+    assert manifest.column("image")[0] == "skincap.zip!/skincap/1.png"

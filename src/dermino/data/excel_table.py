@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from dermino.data.reference import open_binary
 from dermino.errors import UserError
 
 _HEADER_WITHIN = 30  # rows
@@ -38,7 +39,8 @@ def read_excel_table(path: str | Path, header: str, sheet: int | str = 0) -> pd.
     """
     path = Path(path)
     try:
-        cells = pd.read_excel(path, sheet_name=sheet, header=None, dtype=object)
+        with open_binary(path) as file:
+            cells = pd.read_excel(file, sheet_name=sheet, header=None, dtype=object)
     except ImportError as error:
         remedy = "Install it with: pip install dermino[excel]"
         raise UserError(f"Reading '{path}' needs openpyxl.", remedy) from error

@@ -14,6 +14,7 @@ from dermino.data.file_index import FileIndex
 from dermino.data.findings import Finding
 from dermino.data.manifest import Manifest, SourceInfo
 from dermino.data.recognition import is_recognised
+from dermino.data.reference import is_container
 from dermino.errors import UserError, nearest
 from dermino.registry import Registry
 
@@ -98,7 +99,7 @@ def import_source(source: str, path: str | Path, **options: Any) -> Imported:
 
 
 def recognise(path: str | Path) -> str:
-    """Return the name of the source whose layout the folder or file has.
+    """Return the name of the source whose layout the folder, archive or file has.
 
     Raises
     ------
@@ -106,7 +107,10 @@ def recognise(path: str | Path) -> str:
         If no source recognises it, or several do.
     """
     path = Path(path)
-    root, files = (path.parent, [path.name]) if path.is_file() else (path, FileIndex(path).files)
+    root, files = path.parent, [path.name]
+    if path.is_dir() or is_container(path):
+        index = FileIndex(path)
+        root, files = index.root, index.files
     found = {
         name: set(source.tells)
         for name, source in SOURCES

@@ -11,6 +11,7 @@ import pandas as pd
 from dermino.data.file_index import FileIndex
 from dermino.data.findings import Finding
 from dermino.data.manifest import SourceInfo
+from dermino.data.reference import read
 from dermino.data.source import SOURCES, Imported, assemble
 from dermino.errors import UserError
 
@@ -89,7 +90,7 @@ def _read_lists(
     rows: dict[str, dict[str, object]] = {}
     for file in lists:
         stem = PurePosixPath(file).stem.lower()
-        lines = (index.root / file).read_text(encoding="utf-8-sig").splitlines()
+        lines = read(index.root / file).decode("utf-8-sig").splitlines()
         for number, line in enumerate(lines, start=1):
             fields = _LINE.fullmatch(line.strip())
             if fields is None:
