@@ -20,6 +20,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from dermino.cli.main import main
 from dermino.data.manifest import Manifest, SourceInfo
 from dermino.errors import UserError
+from dermino.evaluate.derive import derive_tasks
 from dermino.evaluate.embed import embed
 from dermino.evaluate.evaluate import evaluate
 from dermino.evaluate.leakage import SeenImages, run_folder, seen_in_pretraining
@@ -28,7 +29,6 @@ from dermino.evaluate.protocol import PROTOCOLS, Outcome, Trial
 from dermino.evaluate.protocols.linear import LinearProbe
 from dermino.evaluate.protocols.retrieval import Retrieval
 from dermino.evaluate.summary import print_results
-from dermino.evaluate.task import derive_tasks
 from dermino.models.encoder_file import EncoderFile
 from dermino.models.load import create_backbone
 from dermino.models.preprocess import Preprocess
@@ -325,8 +325,17 @@ def test_images_without_labels_find_neighbours_and_score_nothing(
 
 
 def test_results_fit_a_terminal_of_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
-    row = {"task": "t", "protocol": "p", "n": 9, "value": 0.5, "ci_low": 0.4, "ci_high": 0.6}
-    row |= {"seen_in_pretraining": "images+labels", "note": "", "encoder": "sixteen-letters-"}
+    row = {
+        "task": "t",
+        "protocol": "p",
+        "subgroup": "all",
+        "n": 9,
+        "value": 0.5,
+        "ci_low": 0.4,
+        "ci_high": 0.6,
+    }
+    row |= {"seen_in_pretraining": "images+labels", "note": ""}
+    row["encoder"] = "sixteen-letters-"
     table = pd.DataFrame([{**row, "metric": name} for name in METRICS])
     print_results(table, Console(width=80))
     lines = capsys.readouterr().out.splitlines()

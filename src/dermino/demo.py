@@ -11,8 +11,8 @@ from dermino.data.manifest import Manifest
 from dermino.data.source import import_source
 from dermino.data.split import split
 from dermino.errors import UserError
+from dermino.evaluate.derive import derive_tasks
 from dermino.evaluate.evaluate import evaluate
-from dermino.evaluate.task import derive_tasks
 from dermino.files import writable_folder, write_text
 from dermino.knowledge.build import build_taxonomy
 from dermino.pretrain.export import START_FILE

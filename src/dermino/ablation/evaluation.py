@@ -11,10 +11,10 @@ import pyarrow as pa
 from dermino.ablation.layout import GROUPS
 from dermino.data.manifest import Manifest, read_manifests
 from dermino.errors import UserError
+from dermino.evaluate.derive import derive_tasks
 from dermino.evaluate.evaluate import evaluate
 from dermino.evaluate.leakage import SeenImages, seen_in_pretraining
 from dermino.evaluate.results import EVERYBODY
-from dermino.evaluate.task import derive_tasks
 from dermino.progress import console
 
 FOLDER = "results"

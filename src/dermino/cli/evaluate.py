@@ -76,8 +76,8 @@ def evaluate(
     protocol: Annotated[
         list[str] | None,
         typer.Option(
-            help="retrieval: cosine 5-nearest-neighbour vote. linear: linear probe on frozen "
-            "features, Adam, 50 epochs. Default: both."
+            help="How to ask: retrieval, linear, ... ALIAS=NAME asks for one under another name, "
+            "with other parameters. Default: retrieval and linear."
         ),
     ] = None,
     target: Annotated[
@@ -86,6 +86,21 @@ def evaluate(
             help="Column to predict, such as malignant or skin_type. Default: the labels, of "
             "images that have exactly one."
         ),
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            help="What is asked: classification, ordinal, multilabel, regression, segmentation, "
+            "caption. Default: what the target suggests (mask: segmentation, caption: captions)."
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Parameters of protocols: linear.epochs=10 retrieval.k=20."),
+    ] = None,
+    analysis: Annotated[
+        list[str] | None,
+        typer.Option(help="Second looks at the predictions, such as fairness."),
     ] = None,
     image_size: _ImageSize = None,
     replicates: Annotated[int, typer.Option(min=1, help="Bootstrap replicates.")] = 1000,
@@ -115,6 +130,9 @@ def evaluate(
         tasks=task,
         protocols=protocol,
         target=target,
+        kind=kind,
+        settings=settings or (),
+        analyses=analysis or (),
         image_size=image_size,
         replicates=replicates,
         seed=seed,

@@ -15,6 +15,7 @@ from dermino.progress import console
 
 # Options that take several values side by side: --data a.parquet b.parquet.
 SEVERAL = {
+    "--analysis",
     "--data",
     "--encoder",
     "--evaluate-on",

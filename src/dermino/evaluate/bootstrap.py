@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dermino.evaluate.metrics import Metric, Predictions
+from dermino.evaluate.metrics import Metric, PredictionsT
 
 _BLOCK_VALUES = 2**20  # as float32 this stays within a core's cache
 
@@ -68,8 +68,8 @@ class Bootstrap:
 
     def replicate(
         self,
-        metrics: Mapping[str, Metric],
-        predictions: Predictions,
+        metrics: Mapping[str, Metric[PredictionsT]],
+        predictions: PredictionsT,
         clusters: Sequence[Any] | None = None,
     ) -> dict[str, np.ndarray]:
         """Return every metric's replicates, each of shape (R,); NaN where one is undefined."""

@@ -17,18 +17,26 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dermino.config import load_config
 from dermino.data.manifest import read_manifests
 from dermino.errors import UserError
+from dermino.evaluate.analysis import ANALYSES, Analysis, Answered
 from dermino.evaluate.bootstrap import Bootstrap
 from dermino.evaluate.candidate import Candidate, load_candidates
+from dermino.evaluate.derive import derive_tasks
 from dermino.evaluate.feature_cache import FeatureCache
 from dermino.evaluate.features import check_files, extract_many, resolve_device
 from dermino.evaluate.leakage import Exposure
-from dermino.evaluate.protocol import PROTOCOLS, EvaluationProtocol, Trial
+from dermino.evaluate.protocol import (
+    PROTOCOLS,
+    EvaluationProtocol,
+    Trial,
+    configure_protocols,
+)
 from dermino.evaluate.results import Cell, ResultsFolder
 from dermino.evaluate.scoring import score
 from dermino.evaluate.summary import print_results
-from dermino.evaluate.task import Task, derive_tasks
+from dermino.evaluate.task import UNLABELLED, Task
 from dermino.progress import console
 
 DEFAULT_PROTOCOLS = ("retrieval", "linear")
@@ -41,6 +49,9 @@ def evaluate(
     tasks: Sequence[str] | None = None,
     protocols: Sequence[str] | None = None,
     target: str | None = None,
+    kind: str | None = None,
+    settings: Sequence[str] = (),
+    analyses: Sequence[str] = (),
     image_size: int | None = None,
     replicates: int = 1000,
     seed: int = 0,
@@ -65,10 +76,18 @@ def evaluate(
     tasks:
         Names of the tasks wanted. Default: all.
     protocols:
-        Names of :data:`dermino.evaluate.protocol.PROTOCOLS`. Default: retrieval and linear.
+        Names of :data:`dermino.evaluate.protocol.PROTOCOLS`; ``ALIAS=NAME`` asks for one under
+        another name. Default: retrieval and linear.
     target:
         Column to predict. Default: the labels, of images that have exactly one. Where no image of
         a dataset has any, neighbours are found and nothing is scored.
+    kind:
+        What is asked: classification, ordinal, multilabel, regression, segmentation or caption.
+        Default: what the target suggests.
+    settings:
+        Parameters of protocols and analyses, as ``linear.epochs=10``.
+    analyses:
+        Names of :data:`dermino.evaluate.analysis.ANALYSES`: second looks at the predictions.
     image_size:
         Side of the encoders' input in pixels, where it should differ from their own.
     replicates:
@@ -101,29 +120,30 @@ def evaluate(
     folder = ResultsFolder(out)
     feature_cache = FeatureCache(cache)
     where = resolve_device(device)
-    asked = {name: PROTOCOLS.get(name)() for name in dict.fromkeys(protocols or DEFAULT_PROTOCOLS)}
-    chosen, impossible = derive_tasks(read_manifests(data), target, tasks)
-    _check_labels(chosen, asked)
+    asked, looks = _configure(protocols or DEFAULT_PROTOCOLS, analyses, settings)
+    chosen, impossible = derive_tasks(read_manifests(data), target, tasks, kind)
+    _check_answerable(chosen, asked)
     for task in chosen:
-        check_files(task.manifest.paths())
+        check_files(task.files())
     candidates = load_candidates(encoders, image_size, where)
     for name, reason in impossible.items():
         console.print(f"Task '{name}' is skipped. {reason}", markup=False, soft_wrap=True)
     for task, name in product(chosen, asked):
-        if not _can_ask(task, asked[name]):
-            reason = f"Protocol '{name}' is skipped for task '{task.name}', which has no labels."
+        if not asked[name].can_answer(task):
+            reason = f"Protocol '{name}' is skipped for task '{task.name}': {_why_not(task)}."
             console.print(reason, markup=False, soft_wrap=True)
     plan = [
         _Plan.of(task, candidates, asked, Bootstrap(replicates, seed=seed), feature_cache)
         for task in chosen
     ]
-    folder.describe(_description(plan), _records(plan, candidates, asked))
+    folder.describe(_description(plan), _records(plan, candidates, asked, looks))
     for part in plan:
         for note in part.task.notes:
             console.print(f"Task '{part.task.name}': {note}.", markup=False, soft_wrap=True)
         todo = [cell for cell in part.cells if not folder.has(cell)]
-        needed = [c for c in candidates if c.name in {cell.encoder for cell in todo}]
-        features = extract_many(
+        with_features = {cell.encoder for cell in todo if asked[cell.protocol].needs == "features"}
+        needed = [candidate for candidate in candidates if candidate.name in with_features]
+        extracted = extract_many(
             [candidate.encoder for candidate in needed],
             part.task.manifest.paths(),
             feature_cache,
@@ -131,14 +151,30 @@ def evaluate(
             workers,
             part.digests,
         )
-        by_name = {c.name: values for c, values in zip(needed, features, strict=True)}
+        features = {c.name: values for c, values in zip(needed, extracted, strict=True)}
+        by_name = {candidate.name: candidate.encoder for candidate in candidates}
         for cell in todo:
-            trial = Trial(part.task, by_name[cell.encoder], seed, where)
+            trial = Trial(
+                part.task,
+                features.get(cell.encoder, np.empty((len(part.digests), 0), np.float32)),
+                seed,
+                where,
+                by_name[cell.encoder],
+                folder.work_path(cell),
+                folder.files_path(cell),
+                feature_cache,
+                batch_size,
+                workers,
+            )
             outcome = asked[cell.protocol].run(trial)
             exposure = part.exposures[cell.encoder]
             folder.add(
                 cell, part.task, outcome, score(outcome, part.task, part.bootstrap, exposure)
             )
+        for cell, look in product(part.cells, looks.values()):
+            if part.task.kind in look.kinds:
+                answered = Answered(part.task, *folder.answers(cell, part.task), part.bootstrap)
+                folder.add_rows(cell, look.rows(answered))
     table = folder.rows([cell for part in plan for cell in part.cells])
     print_results(table)
     console.print(f"Results: {folder.folder}", markup=False, soft_wrap=True)
@@ -165,8 +201,9 @@ class _Plan:
         bootstrap: Bootstrap,
         cache: FeatureCache,
     ) -> _Plan:
-        digests = cache.digests(task.manifest.paths())
-        task, fingerprint = task.compared(digests), task.fingerprint(digests)
+        contents = cache.digests(task.files())
+        digests = contents[: len(task.targets)]
+        task, fingerprint = task.compared(digests), task.fingerprint(contents)
         cells = [
             Cell(
                 candidate.name,
@@ -182,23 +219,50 @@ class _Plan:
             )
             for candidate in candidates
             for name, protocol in protocols.items()
-            if _can_ask(task, protocol)
+            if protocol.can_answer(task)
         ]
         exposures = {candidate.name: candidate.exposure(task) for candidate in candidates}
         return cls(task, digests, fingerprint, bootstrap, exposures, cells)
 
 
-def _can_ask(task: Task, protocol: EvaluationProtocol) -> bool:
-    return bool(task.classes) or not protocol.needs_labels
+def _configure(
+    protocols: Sequence[str], analyses: Sequence[str], settings: Sequence[str]
+) -> tuple[dict[str, EvaluationProtocol], dict[str, Analysis]]:
+    """Build protocols and analyses, each with the settings that begin with its name."""
+    looks = {name: ANALYSES.get(name) for name in dict.fromkeys(analyses)}
+    own = {name: [s for s in settings if s.startswith(f"{name}.")] for name in looks}
+    others = [s for s in settings if s.partition(".")[0] not in looks]
+    return configure_protocols(protocols, others), {
+        name: load_config(look, None, [s.partition(".")[2] for s in own[name]])
+        for name, look in looks.items()
+    }
 
 
-def _check_labels(tasks: Sequence[Task], protocols: Mapping[str, EvaluationProtocol]) -> None:
-    """Prove that something is left to do once protocols that need labels have them."""
-    if any(_can_ask(task, protocol) for task in tasks for protocol in protocols.values()):
+def _why_not(task: Task) -> str:
+    return UNLABELLED if task.kind == "unlabelled" else f"it does not answer {task.kind} tasks"
+
+
+def _check_answerable(tasks: Sequence[Task], protocols: Mapping[str, EvaluationProtocol]) -> None:
+    """Prove that something is left to do, and that protocols accept the tasks of their kinds."""
+    pairs = [
+        (task, protocol)
+        for task, protocol in product(tasks, protocols.values())
+        if protocol.can_answer(task)
+    ]
+    for task, protocol in pairs:
+        protocol.check(task)
+    if pairs:
         return
+    names = ", ".join(protocols)
+    if tasks[0].kind == "unlabelled":
+        raise UserError(
+            f"The images of {tasks[0].name} carry no labels, and {names} needs them.",
+            "Use --protocol retrieval, or name a column of classes with --target.",
+        )
+    able = [name for name, kind in PROTOCOLS if tasks[0].kind in kind.kinds]
     raise UserError(
-        f"The images of {tasks[0].name} carry no labels, and {', '.join(protocols)} needs them.",
-        "Use --protocol retrieval, or name a column of classes with --target.",
+        f"None of {names} answers a {tasks[0].kind} task such as {tasks[0].name}.",
+        f"Use --protocol {' or '.join(able)}." if able else "",
     )
 
 
@@ -230,6 +294,7 @@ def _records(
     plan: Sequence[_Plan],
     candidates: Sequence[Candidate],
     protocols: Mapping[str, EvaluationProtocol],
+    analyses: Mapping[str, Analysis],
 ) -> dict[str, list[dict[str, Any]]]:
     return {
         "encoders": [candidate.describe() for candidate in candidates],
@@ -242,6 +307,15 @@ def _records(
                 "parameters": protocol.parameters,
             }
             for name, protocol in protocols.items()
+        ],
+        "analyses": [
+            {
+                "name": name,
+                "title": analysis.title,
+                "description": analysis.description,
+                "parameters": analysis.model_dump(mode="json"),
+            }
+            for name, analysis in analyses.items()
         ],
         "exposures": [
             {"name": f"{encoder}/{part.task.name}", **exposure.describe()}

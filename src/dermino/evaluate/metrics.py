@@ -13,12 +13,18 @@ draw a rare class, the mean is over the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Generic, TypeVar
 
 import numpy as np
+import pyarrow as pa
 from scipy.sparse import csr_array
+
+from dermino.evaluate.ranking import Ranking, indicator
+
+PredictionsT = TypeVar("PredictionsT", bound=Sized)
 
 
 @dataclass(frozen=True)
@@ -57,63 +63,45 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.targets)
 
+    def select(self, rows: np.ndarray) -> Predictions:
+        """Return some of the images: a boolean mask or row numbers."""
+        return Predictions(
+            self.targets[rows], self.predicted[rows], self.scores[rows], self.classes
+        )
+
+    def columns(self) -> dict[str, pa.Array]:
+        """Return ``target``, ``predicted`` and ``score:<class>``, one value an image each."""
+        names = pa.array(self.classes, pa.string())
+        columns = {
+            "target": names.take(pa.array(self.targets)),
+            "predicted": names.take(pa.array(self.predicted)),
+        }
+        for number, name in enumerate(self.classes):
+            columns[f"score:{name}"] = pa.array(self.scores[:, number])
+        return columns
+
+    @classmethod
+    def from_table(cls, table: pa.Table, classes: Sequence[str]) -> Predictions:
+        """Read what :meth:`columns` gave."""
+        code = {name: number for number, name in enumerate(classes)}
+        targets, predicted = (
+            np.array([code[name] for name in table[column].to_pylist()], np.int64)
+            for column in ("target", "predicted")
+        )
+        scores = np.column_stack([table[f"score:{name}"].to_numpy() for name in classes])
+        return cls(targets, predicted, scores, classes)
+
     @cached_property
-    def rankings(self) -> list[_Ranking]:
+    def rankings(self) -> list[Ranking]:
         """The order of positives and negatives of each class."""
-        return [_Ranking.of(self.targets == c, self.scores[:, c]) for c in range(len(self.classes))]
+        return [Ranking.of(self.targets == c, self.scores[:, c]) for c in range(len(self.classes))]
 
     @cached_property
     def cells(self) -> csr_array:
         """Which cell of the confusion matrix each image falls in, shape (C * C, n)."""
         n_classes = len(self.classes)
         cell = self.targets.astype(np.int64) * n_classes + self.predicted
-        return _indicator(cell, np.arange(len(self)), (n_classes**2, len(self)))
-
-
-@dataclass(frozen=True)
-class _Ranking:
-    """One class's scores, reduced to what the rank statistic needs.
-
-    The positives' distinct scores are levels, in rising order. ``gains`` (levels, n) has a one
-    where a negative first lies below a level; a negative that ties with a level has one half there
-    and one half at the next, so that the running sum over levels counts ties by half.
-    ``at_level`` (levels, n) says which level each positive has.
-    """
-
-    gains: csr_array
-    at_level: csr_array
-
-    @classmethod
-    def of(cls, positive: np.ndarray, scores: np.ndarray) -> _Ranking:
-        levels, level = np.unique(scores[positive], return_inverse=True)
-        shape = (len(levels), len(scores))
-        negatives = np.flatnonzero(~positive)
-        not_above = np.searchsorted(levels, scores[negatives], side="left")
-        strictly_below = np.searchsorted(levels, scores[negatives], side="right")
-        rows = np.concatenate([not_above, strictly_below])
-        columns = np.concatenate([negatives, negatives])
-        inside = rows < len(levels)
-        return cls(
-            _indicator(rows[inside], columns[inside], shape, 0.5),
-            _indicator(level, np.flatnonzero(positive), shape),
-        )
-
-    def auroc(self, weights: np.ndarray) -> np.ndarray:
-        """Mann-Whitney statistic of each weighting, NaN without positives or negatives."""
-        positives = self.at_level @ weights
-        wins = (self.gains @ weights).astype(np.float64)
-        np.cumsum(wins, axis=0, out=wins)
-        n_positive = positives.sum(axis=0, dtype=np.float64)
-        n_negative = weights.sum(axis=0, dtype=np.float64) - n_positive
-        pairs = n_positive * n_negative
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.where(pairs > 0, np.einsum("lr,lr->r", positives, wins) / pairs, np.nan)
-
-
-def _indicator(
-    rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int], value: float = 1.0
-) -> csr_array:
-    return csr_array((np.full(len(rows), value, np.float32), (rows, columns)), shape=shape)
+        return indicator(cell, np.arange(len(self)), (n_classes**2, len(self)))
 
 
 def auroc_per_class(predictions: Predictions, weights: np.ndarray) -> np.ndarray:
@@ -144,40 +132,42 @@ def confusion(predictions: Predictions, weights: np.ndarray) -> np.ndarray:
 
 def macro_auroc(predictions: Predictions, weights: np.ndarray) -> np.ndarray:
     """Mean one-vs-rest AUROC over the classes where it is defined, shape (R,)."""
-    return _mean_of_defined(auroc_per_class(predictions, weights))
+    return mean_of_defined(auroc_per_class(predictions, weights))
 
 
 def macro_f1(predictions: Predictions, weights: np.ndarray) -> np.ndarray:
     """Mean F1 over the classes that are true or predicted somewhere, shape (R,)."""
     counts = confusion(predictions, weights)
     hits = np.diagonal(counts, axis1=1, axis2=2)
-    return _mean_of_defined(_ratio(2 * hits, counts.sum(axis=1) + counts.sum(axis=2)))
+    return mean_of_defined(ratio(2 * hits, counts.sum(axis=1) + counts.sum(axis=2)))
 
 
 def balanced_accuracy(predictions: Predictions, weights: np.ndarray) -> np.ndarray:
     """Mean recall over the classes that occur among the targets, shape (R,)."""
     counts = confusion(predictions, weights)
     hits = np.diagonal(counts, axis1=1, axis2=2)
-    return _mean_of_defined(_ratio(hits, counts.sum(axis=2)))
+    return mean_of_defined(ratio(hits, counts.sum(axis=2)))
 
 
 def accuracy(predictions: Predictions, weights: np.ndarray) -> np.ndarray:
     """Share of images whose class is predicted, shape (R,)."""
     right = (predictions.targets == predictions.predicted).astype(np.float32)
-    return _ratio((right @ weights).astype(np.float64), weights.sum(axis=0, dtype=np.float64))
+    return ratio((right @ weights).astype(np.float64), weights.sum(axis=0, dtype=np.float64))
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Divide elementwise; NaN where ``whole`` is not positive."""
     return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
 
 
-def _mean_of_defined(values: np.ndarray) -> np.ndarray:
+def mean_of_defined(values: np.ndarray) -> np.ndarray:
     """Mean over the last axis of what is not NaN; NaN where nothing is defined."""
     defined = ~np.isnan(values)
-    return _ratio(np.where(defined, values, 0).sum(axis=-1), defined.sum(axis=-1))
+    return ratio(np.where(defined, values, 0).sum(axis=-1), defined.sum(axis=-1))
 
 
-def _without_images(predictions: Predictions) -> str:
+def without_images(predictions: Sized) -> str:
+    """Return why nothing has a value: there is no image; else nothing."""
     return "" if len(predictions) else "there is no test image"
 
 
@@ -185,13 +175,16 @@ def _without_a_class(predictions: Predictions) -> str:
     counts = np.bincount(predictions.targets, minlength=len(predictions.classes))
     absent = [name for name, n in zip(predictions.classes, counts, strict=True) if n == 0]
     if not len(predictions) or not absent:
-        return _without_images(predictions)
+        return without_images(predictions)
     return f"no test image of {', '.join(absent)}"
 
 
 @dataclass(frozen=True)
-class Metric:
+class Metric(Generic[PredictionsT]):
     """A metric, its name for people, and when it has no value.
+
+    ``PredictionsT`` is what it reads: :class:`Predictions` or those of another kind of task
+    (:data:`dermino.evaluate.kinds.KINDS`).
 
     Parameters
     ----------
@@ -204,10 +197,10 @@ class Metric:
     """
 
     title: str
-    replicates: Callable[[Predictions, np.ndarray], np.ndarray]
-    undefined: Callable[[Predictions], str]
+    replicates: Callable[[PredictionsT, np.ndarray], np.ndarray]
+    undefined: Callable[[PredictionsT], str]
 
-    def value(self, predictions: Predictions) -> tuple[float, str]:
+    def value(self, predictions: PredictionsT) -> tuple[float, str]:
         """Return the value on the test set and an empty note, or NaN and the reason."""
         reason = self.undefined(predictions)
         if reason:
@@ -216,9 +209,9 @@ class Metric:
         return float(self.replicates(predictions, once)[0]), ""
 
 
-METRICS: dict[str, Metric] = {
+METRICS: dict[str, Metric[Predictions]] = {
     "macro_auroc": Metric("Macro AUROC", macro_auroc, _without_a_class),
-    "macro_f1": Metric("Macro F1", macro_f1, _without_images),
-    "balanced_accuracy": Metric("Balanced accuracy", balanced_accuracy, _without_images),
-    "accuracy": Metric("Accuracy", accuracy, _without_images),
+    "macro_f1": Metric("Macro F1", macro_f1, without_images),
+    "balanced_accuracy": Metric("Balanced accuracy", balanced_accuracy, without_images),
+    "accuracy": Metric("Accuracy", accuracy, without_images),
 }

@@ -7,16 +7,20 @@ be stopped and taken up again.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dermino.errors import UserError
+from dermino.evaluate.kinds import KINDS, AnyPredictions
+from dermino.evaluate.pooled import PooledScore
 from dermino.evaluate.protocol import Outcome
 from dermino.evaluate.task import Task
 from dermino.files import atomic_path, writable_folder, write_json
@@ -36,7 +40,7 @@ COLUMNS = [
     "note",
 ]
 EVERYBODY = "all"
-_RECORDS = ("encoders", "tasks", "protocols", "exposures")
+_RECORDS = ("encoders", "tasks", "protocols", "analyses", "exposures")
 
 
 @dataclass(frozen=True)
@@ -110,10 +114,56 @@ class ResultsFolder:
         others = self.table[~self._is(cell)]
         self.table = pd.concat([others, added], ignore_index=True) if len(others) else added
         self._write_table()
+        shutil.rmtree(self.work_path(cell), ignore_errors=True)
 
     def predictions_path(self, cell: Cell) -> Path:
         """Return where the per-image predictions of a cell lie."""
         return self.folder / "predictions" / cell.task / f"{cell.encoder}.{cell.protocol}.parquet"
+
+    def validation_path(self, cell: Cell) -> Path:
+        """Return where the predictions for validation rows lie, where there are any."""
+        return self.predictions_path(cell).with_suffix(".validation.parquet")
+
+    def files_path(self, cell: Cell) -> Path:
+        """Return the folder of what a protocol keeps besides, such as predicted masks."""
+        return self.predictions_path(cell).with_suffix("")
+
+    def work_path(self, cell: Cell) -> Path:
+        """Return the folder of a cell's checkpoints, which is there until the cell is done."""
+        return self.folder / "work" / cell.task / f"{cell.encoder}.{cell.protocol}.{cell.run_id}"
+
+    def answers(self, cell: Cell, task: Task) -> tuple[AnyPredictions, AnyPredictions | None]:
+        """Read the predictions of a cell back: for the test rows and for validation rows.
+
+        Raises
+        ------
+        ValueError
+            If tasks of this kind keep no predictions.
+        """
+        kind = KINDS[task.kind].predictions
+        if kind is None:
+            raise ValueError(f"a {task.kind} task keeps no predictions")
+        test, validation = (
+            kind.from_table(pq.read_table(path), task.classes) if path.is_file() else None
+            for path in (self.predictions_path(cell), self.validation_path(cell))
+        )
+        if test is None:
+            raise self._foreign(self.predictions_path(cell), "it is missing")
+        return test, validation
+
+    def add_rows(self, cell: Cell, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add rows to those of a cell, in place of earlier ones of the same subgroup and metric."""
+        if not rows:
+            return
+        own = self.table[self._is(cell)]
+        shared = own.iloc[0][["encoder", "task", "protocol", "seen_in_pretraining", "run_id"]]
+        added = pd.DataFrame([{"subgroup": EVERYBODY, **shared, **row} for row in rows])
+        added = added.reindex(columns=COLUMNS)
+        renewed = set(zip(added["subgroup"], added["metric"], strict=True))
+        keys = zip(self.table["subgroup"], self.table["metric"], strict=True)
+        same = np.array([key in renewed for key in keys]) & self._is(cell)
+        self.table = pd.concat([self.table[~same], added], ignore_index=True)
+        self._write_table()
 
     def _is(self, cell: Cell) -> pd.Series:
         table = self.table
@@ -136,21 +186,32 @@ class ResultsFolder:
             self._write_table()
 
     def _write_predictions(self, cell: Cell, task: Task, outcome: Outcome) -> None:
-        images = task.images
-        columns: dict[str, Any] = {"image": pa.array([images[row] for row in task.rows("test")])}
-        predictions = outcome.predictions
-        if predictions is not None:
-            names = pa.array(predictions.classes)
-            columns["target"] = names.take(pa.array(predictions.targets))
-            columns["predicted"] = names.take(pa.array(predictions.predicted))
-            for number, name in enumerate(predictions.classes):
-                columns[f"score:{name}"] = pa.array(predictions.scores[:, number])
+        columns: dict[str, Any] = {}
+        if outcome.predictions is not None:
+            columns |= outcome.predictions.columns()
         for name, values in outcome.columns.items():
             columns[name] = pa.array(values)
+        for name, own in outcome.scores.items():
+            if isinstance(own, PooledScore) and own.per_image is not None:
+                columns[f"value:{name}"] = pa.array(own.per_image)
+        if outcome.validation is not None:
+            rows = outcome.validation_rows
+            rows = task.rows("val") if rows is None else rows
+            kept = outcome.validation.columns()
+            self._write_answers(self.validation_path(cell), cell, task, rows, kept)
+        else:
+            self.validation_path(cell).unlink(missing_ok=True)
         path = self.predictions_path(cell)
-        table = pa.table(columns).replace_schema_metadata({"run_id": cell.run_id})
+        self._write_answers(path, cell, task, task.rows("test"), columns)
+
+    def _write_answers(
+        self, path: Path, cell: Cell, task: Task, rows: np.ndarray, columns: Mapping[str, Any]
+    ) -> None:
+        images = pa.array(task.images).take(pa.array(rows))
+        table = pa.table({"image": images, **columns})
         with atomic_path(path) as temporary:
-            pq.write_table(table, temporary, compression="zstd")
+            described = table.replace_schema_metadata({"run_id": cell.run_id})
+            pq.write_table(described, temporary, compression="zstd")
 
     def _write_table(self) -> None:
         with atomic_path(self.folder / "results.csv") as temporary:

@@ -10,11 +10,23 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from dermino.evaluate.metrics import METRICS
+from dermino.evaluate.kinds import metric_title
+from dermino.evaluate.results import EVERYBODY
 from dermino.evaluate.task import UNLABELLED
 
-# The two of the paper; a terminal has no room for more.
-_HEADLINES = ("macro_auroc", "macro_f1")
+# A terminal has room for two: the first of these that a protocol has, those of the paper if any.
+_HEADLINES = (
+    "quadratic_weighted_kappa",
+    "dice",
+    "jaccard",
+    "bleu_1",
+    "cider",
+    "macro_auroc",
+    "macro_f1",
+    "mean_absolute_error",
+    "r2",
+)
+_SHOWN = 2
 
 
 def print_results(table: pd.DataFrame, console: Console | None = None) -> None:
@@ -28,6 +40,7 @@ def print_results(table: pd.DataFrame, console: Console | None = None) -> None:
         Where to print. Default: standard output.
     """
     console = console or Console(highlight=False)
+    table = table[table["subgroup"] == EVERYBODY]
     for (task, protocol), rows in table.groupby(["task", "protocol"], sort=False):
         title = f"{task}, {protocol}, {rows['n'].iloc[0]} test images"
         if set(rows["note"]) == {UNLABELLED}:
@@ -35,18 +48,26 @@ def print_results(table: pd.DataFrame, console: Console | None = None) -> None:
             continue
         shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
         shown.add_column("encoder", overflow="fold")
-        for name in _HEADLINES:
-            shown.add_column(METRICS[name].title, justify="right", no_wrap=True)
+        headlines = _headlines(rows["metric"].unique().tolist())
+        for name in headlines:
+            shown.add_column(metric_title(name), justify="right", no_wrap=True)
         shown.add_column("images seen", no_wrap=True)
         for encoder, own in rows.groupby("encoder", sort=False):
             by_metric = own.set_index("metric")
-            intervals = [_interval(by_metric.loc[name]) for name in _HEADLINES]
+            intervals = [_interval(by_metric.loc[name]) for name in headlines]
             shown.add_row(str(encoder), *intervals, str(own["seen_in_pretraining"].iloc[0]))
         console.print(shown)
         for row in rows[rows["value"].isna()].drop_duplicates("metric").itertuples():
             console.print(f"{row.metric} is undefined: {row.note}.", markup=False, soft_wrap=True)
 
 
+def _headlines(metrics: list[str]) -> list[str]:
+    known = [name for name in _HEADLINES if name in metrics]
+    return [*known, *(name for name in metrics if name not in known)][:_SHOWN]
+
+
 def _interval(row: Any) -> str:
     value, low, high = (float(row[name]) for name in ("value", "ci_low", "ci_high"))
-    return "undefined" if math.isnan(value) else f"{value:.3f} ({low:.3f}-{high:.3f})"
+    if math.isnan(value):
+        return "undefined"
+    return f"{value:.3f}" if math.isnan(low) else f"{value:.3f} ({low:.3f}-{high:.3f})"

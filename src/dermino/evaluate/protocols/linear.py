@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import nn
 from torch.nn import functional as F
 
 from dermino.evaluate.metrics import Predictions, macro_auroc
-from dermino.evaluate.protocol import PROTOCOLS, Outcome, Trial
+from dermino.evaluate.protocol import PROTOCOLS, EvaluationProtocol, Outcome, Trial
+from dermino.evaluate.task import TaskKind
 
 
 @PROTOCOLS.register("linear")
-@dataclass(frozen=True)
-class LinearProbe:
+class LinearProbe(EvaluationProtocol):
     """A linear layer, cross-entropy and Adam, cosine to zero (paper, section 4.2.1).
 
     Features are used as they are, neither standardised nor augmented, and the rate falls at every
@@ -42,17 +42,17 @@ class LinearProbe:
         "A linear layer on frozen features: Adam 5e-3, batches of 256, cosine to zero over 50 "
         "epochs; the last epoch, or the best on validation where there is one."
     )
-    needs_labels: ClassVar[bool] = True
+    kinds: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "ordinal"})
 
-    epochs: int = 50
-    learning_rate: float = 5e-3
-    batch_size: int = 256
-    weight_std: float = 0.01
+    epochs: int = Field(50, ge=1)
+    learning_rate: float = Field(5e-3, gt=0)
+    batch_size: int = Field(256, ge=1)
+    weight_std: float = Field(0.01, ge=0)
 
     @property
     def parameters(self) -> dict[str, Any]:
         """All values of the optimisation."""
-        return {**asdict(self), "optimiser": "adam", "selection": "validation macro AUROC"}
+        return {**super().parameters, "optimiser": "adam", "selection": "validation macro AUROC"}
 
     def run(self, trial: Trial) -> Outcome:
         """Train on the training rows and answer the test rows."""

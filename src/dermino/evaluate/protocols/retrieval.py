@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch.nn import functional as F
 
 from dermino.evaluate.metrics import Predictions
-from dermino.evaluate.protocol import PROTOCOLS, Outcome, Trial
+from dermino.evaluate.protocol import PROTOCOLS, EvaluationProtocol, Outcome, Trial
+from dermino.evaluate.task import TaskKind
 
 _BLOCK_VALUES = 2**25
 
 
 @PROTOCOLS.register("retrieval")
-@dataclass(frozen=True)
-class Retrieval:
+class Retrieval(EvaluationProtocol):
     """Cosine k-nearest neighbours with a majority vote (paper, section 4.2.1).
 
     Nothing is learnt. A class's score is its share of the k votes, so an AUROC rests on k + 1
@@ -35,14 +35,14 @@ class Retrieval:
         "Zero-shot: the five training images of highest cosine similarity vote; ties go to the "
         "nearest."
     )
-    needs_labels: ClassVar[bool] = False
+    kinds: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "ordinal", "unlabelled"})
 
-    k: int = 5
+    k: int = Field(5, ge=1)
 
     @property
     def parameters(self) -> dict[str, Any]:
         """The number of neighbours and how they are found."""
-        return {**asdict(self), "similarity": "cosine", "ties": "nearest"}
+        return {**super().parameters, "similarity": "cosine", "ties": "nearest"}
 
     def run(self, trial: Trial) -> Outcome:
         """Find the neighbours of every test row, and let them vote."""

@@ -1,0 +1,1 @@
+"""One module an analysis; each registers itself with :data:`dermino.evaluate.analysis.ANALYSES`."""
