@@ -14,14 +14,13 @@ from dermino.errors import UserError
 def is_recognised(tells: Collection[str], root: Path, files: Sequence[str]) -> bool:
     """Whether every tell is found among the files.
 
-    A tell is a pattern of a file's name, whatever its case and depth, and may go on with the
-    folders above it, with other patterns, and with columns of a table and the value of a column
-    in the table's first row::
+    A tell is a pattern of a file's name, whatever its case and depth. Folders above it, columns of
+    a table, the value of a column in the table's first row, and alternatives may be given::
 
         HAM10000_metadata*
         melanoma/*.jpg
         SD-198/* | images.txt
-        metadata.csv: img_id, fitspatrick
+        metadata.csv: img_id, fitspatrick | pad.csv
         metadata*.csv: isic_id, attribution=*Buenos Aires*
 
     Parameters
@@ -37,12 +36,13 @@ def is_recognised(tells: Collection[str], root: Path, files: Sequence[str]) -> b
 
 
 def _is_found(tell: str, root: Path, files: Sequence[str]) -> bool:
-    patterns, _, columns = tell.lower().partition(":")
-    fits = re.compile("|".join(translate(f"*/{part.strip()}") for part in patterns.split("|")))
-    found = (file for file in files if fits.match(f"/{file.lower()}"))
-    if not columns:
-        return any(True for _ in found)
-    return any(_has(columns.split(","), root / file) for file in found)
+    for alternative in tell.lower().split("|"):
+        pattern, _, columns = alternative.partition(":")
+        fits = re.compile(translate(f"*/{pattern.strip()}")).match
+        found = (file for file in files if fits(f"/{file.lower()}"))
+        if any(not columns or _has(columns.split(","), root / file) for file in found):
+            return True
+    return False
 
 
 def _has(columns: Sequence[str], path: Path) -> bool:
