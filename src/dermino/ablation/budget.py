@@ -26,6 +26,8 @@ _BUDGET = (
     "checkpoint_every",
     "keep_checkpoints",
     "log_every",
+    "monitor",
+    "loggers",
 )
 
 

@@ -22,6 +22,7 @@ from dermino.knowledge.taxonomy import Taxonomy
 from dermino.pretrain.config import PretrainConfig
 from dermino.pretrain.export import seen_images
 from dermino.pretrain.method import METHODS
+from dermino.pretrain.monitors.held_out import hold_out
 from dermino.pretrain.schedules import Length
 from dermino.progress import console
 
@@ -120,7 +121,7 @@ def plan_ablation(
     recipe = recipe or METHODS.get("dermino").recipe
     config = load_config(PretrainConfig, recipe, overrides)
     manifests = [Manifest.read(path) for path in data]
-    images = _training_images(manifests)
+    images = _training_images(manifests, config)
     taxonomy = Taxonomy.read(labels) if labels is not None else None
     _check_labels(layout, images, taxonomy)
     tested = evaluate_on or split_manifests(data, manifests)
@@ -139,15 +140,17 @@ def plan_ablation(
             tuple(data[: row.manifests]),
             labels if row.supervised else None,
         )
-        own = _training_images(manifests[: row.manifests])
+        own = _training_images(manifests[: row.manifests], run.config)
         run.refuse_another(own, taxonomy if row.supervised else None)
     return AblationPlan(layout, runs, chosen, evaluation, config, len(images), steps)
 
 
-def _training_images(manifests: Sequence[Manifest]) -> Manifest:
-    """Join manifests without their test rows, which pretraining leaves out."""
+def _training_images(manifests: Sequence[Manifest], config: PretrainConfig) -> Manifest:
+    """Join manifests without the rows that pretraining leaves out: test, and held-out ones."""
     joined = Manifest.join(manifests)
-    return joined.select(np.array(joined.column("split"), object) != "test")
+    held_out = hold_out(joined, None, config.monitor, config.seed)
+    kept = np.array(joined.column("split"), object) != "test"
+    return joined.select(kept & ~held_out.taken_out)
 
 
 def _check_labels(table: AblationTable, images: Manifest, taxonomy: Taxonomy | None) -> None:

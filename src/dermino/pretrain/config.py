@@ -176,6 +176,19 @@ class OptimizerConfig(Config):
     momentum_teacher_end: float = Field(1.0, ge=0, le=1)
 
 
+class MonitorConfig(Config):
+    """What is looked at while training, see ``docs/pretraining.md``.
+
+    k-NN among at most ``knn_images`` labelled images that are not trained on, every ``every``
+    steps; 0 leaves it out. These are images of the split ``val`` where the run leaves it out; with
+    ``hold_out`` some are taken out of training where there are none.
+    """
+
+    every: PositiveInt = 1000
+    knn_images: NonNegativeInt = 2000
+    hold_out: bool = False
+
+
 class PretrainConfig(Config):
     """A pretraining run; ``head`` to ``prototypes`` belong to dermino and dinov2.
 
@@ -206,3 +219,5 @@ class PretrainConfig(Config):
     checkpoint_every: PositiveInt = 1000
     keep_checkpoints: PositiveInt = 2
     log_every: PositiveInt = 10
+    monitor: MonitorConfig = MonitorConfig()
+    loggers: tuple[str, ...] = ("jsonl", "tensorboard")

@@ -12,6 +12,7 @@ from torch import nn
 
 from dermino.pretrain.batch import Batch
 from dermino.pretrain.config import PretrainConfig
+from dermino.pretrain.monitors.watch import Watch
 from dermino.pretrain.parameter_groups import Rule
 from dermino.pretrain.schedules import StepValues
 from dermino.pretrain.views.view import Views
@@ -36,6 +37,8 @@ class Method(nn.Module, ABC):
         The shipped recipe to take when none is named.
     uses_labels:
         Whether a taxonomy changes anything.
+    watch:
+        Where :meth:`forward` shows features and assignments to the monitors.
     first_loss_of:
         What :meth:`first_loss` speaks of, in words.
     """
@@ -52,6 +55,7 @@ class Method(nn.Module, ABC):
     ) -> None:
         super().__init__()
         self.config = config
+        self.watch = Watch()
 
     @classmethod
     @abstractmethod

@@ -45,6 +45,8 @@ class Plan:
         About what an untrained head loses, and of what that is said.
     memory_gib:
         Estimate for one device.
+    neighbours:
+        What the k-NN accuracy is measured on, in words.
     """
 
     method: str
@@ -68,6 +70,7 @@ class Plan:
     first_loss: float
     first_loss_of: str
     memory_gib: float
+    neighbours: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -97,6 +100,7 @@ class Plan:
         )
         table.add_row("memory", f"about {self.memory_gib:.1f} GiB a device")
         table.add_row("first loss", f"about {self.first_loss:.2f} for {self.first_loss_of}")
+        table.add_row("k-NN on", self.neighbours)
         console.print(table)
 
 
@@ -108,6 +112,7 @@ def make_plan(
     method: Method,
     devices: int,
     precision: str,
+    neighbours: str = "",
 ) -> tuple[Plan, Length]:
     """Work out a run.
 
@@ -147,6 +152,7 @@ def make_plan(
         first_loss=method.first_loss(batch_size),
         first_loss_of=method.first_loss_of,
         memory_gib=_memory_gib(config, method, precision),
+        neighbours=neighbours,
     )
     return plan, length
 

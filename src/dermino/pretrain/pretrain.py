@@ -25,18 +25,15 @@ from dermino.pretrain.backbone import build_backbone, seen_before
 from dermino.pretrain.checkpoint import load_checkpoint
 from dermino.pretrain.config import PretrainConfig
 from dermino.pretrain.dataset import REPLACEMENTS, PretrainDataset
-from dermino.pretrain.export import (
-    START_FILE,
-    export_encoder,
-    seen_images,
-    write_seen,
-    write_summary,
-)
+from dermino.pretrain.export import START_FILE, export_encoder, seen_images, write_seen
 from dermino.pretrain.launch import build_fabric, resolve_precision
+from dermino.pretrain.logger import require_loggers
 from dermino.pretrain.method import METHODS, Method
+from dermino.pretrain.monitors.held_out import hold_out
 from dermino.pretrain.plan import FILE_NAME as PLAN_FILE
 from dermino.pretrain.plan import Plan, make_plan
 from dermino.pretrain.resume import CONFIG_FILE, refuse_another_run
+from dermino.pretrain.summary import write_summary
 from dermino.pretrain.trainer import Trainer
 from dermino.progress import console
 
@@ -88,8 +85,11 @@ def pretrain(
     """
     config = _load_config(recipe, overrides, method)
     method_class = METHODS.get(config.method)
+    require_loggers(config.loggers)
     run = _open_run(out, resume)
-    manifest = select(read_manifests(data), splits)
+    images = read_manifests(data)
+    held_out = hold_out(images, splits, config.monitor, config.seed)
+    manifest = select(images.select(~held_out.taken_out), splits)
     _probe_images(manifest)
     taxonomy = Taxonomy.read(labels) if labels is not None else None
     if taxonomy is not None and not method_class.uses_labels:
@@ -109,6 +109,7 @@ def pretrain(
         model,
         fabric.world_size,
         resolve_precision(config, fabric.device.type),
+        held_out.describe(),
     )
     dataset = PretrainDataset(
         manifest,
@@ -117,10 +118,10 @@ def pretrain(
         plan.batch_size,
         config.seed,
     )
-    trainer = Trainer(fabric, config, model, dataset, encoded, length, run)
-    images = seen_images(manifest, encoded, config.model.init)
+    trainer = Trainer(fabric, config, model, dataset, encoded, length, run, held_out)
+    seen = seen_images(manifest, encoded, config.model.init)
     with sole_writer(run) if fabric.is_global_zero else nullcontext():
-        _start(trainer, plan, images, _describe_inputs(data, labels, splits), resume)
+        _start(trainer, plan, seen, _describe_inputs(data, labels, splits), resume)
         trainer.train()
         _export(trainer, plan)
     fabric.barrier()

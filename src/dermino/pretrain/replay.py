@@ -20,6 +20,7 @@ from dermino.pretrain.config import PretrainConfig
 from dermino.pretrain.dataset import PretrainDataset
 from dermino.pretrain.export import SEEN_FILE
 from dermino.pretrain.method import METHODS
+from dermino.pretrain.monitors.held_out import hold_out
 from dermino.pretrain.plan import FILE_NAME as PLAN_FILE
 from dermino.pretrain.pretrain import INPUTS_FILE, select
 from dermino.pretrain.resume import CONFIG_FILE
@@ -54,7 +55,9 @@ def replay(run: str | Path, step: int) -> Batch:
     if not 1 <= step <= plan["steps"]:
         raise UserError(f"'{run}' has no step {step}.", f"Its steps are 1 to {plan['steps']}.")
     config = load_config(PretrainConfig, run / CONFIG_FILE)
-    manifest = select(read_manifests(inputs["data"]), inputs["splits"])
+    images = read_manifests(inputs["data"])
+    held_out = hold_out(images, inputs["splits"], config.monitor, config.seed)
+    manifest = select(images.select(~held_out.taken_out), inputs["splits"])
     if not manifest.table.select(["dataset", "image"]).equals(seen.slice(0, len(manifest))):
         raise UserError(
             "The manifests list other images than when the run began.",

@@ -19,7 +19,15 @@ from dermino.pretrain.plan import FILE_NAME as PLAN_FILE
 CONFIG_FILE = "config.yaml"
 # How a run is carried out, not what is learnt; the batch over all devices is compared instead.
 _FREE = frozenset(
-    {"workers", "checkpoint_every", "keep_checkpoints", "log_every", "batch_size_per_device"}
+    {
+        "workers",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "log_every",
+        "batch_size_per_device",
+        "monitor.every",
+        "loggers",
+    }
 )
 _COMPARED = ("batch_size", "taxonomy")
 

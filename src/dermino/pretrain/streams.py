@@ -19,6 +19,7 @@ class Stream(IntEnum):
     MASK_TARGETS = 3
     REPLACEMENT = 4
     STEP = 5
+    HELD_OUT = 7
 
 
 def generator(seed: int, stream: Stream, number: int) -> np.random.Generator:

@@ -20,8 +20,10 @@ from dermino.pretrain.display import TrainingDisplay
 from dermino.pretrain.distributed import all_gather, all_gather_numbers, all_reduce_max
 from dermino.pretrain.interruption import Interrupted, Interruption
 from dermino.pretrain.launch import resolve_workers
+from dermino.pretrain.logger import open_loggers
 from dermino.pretrain.method import Method
-from dermino.pretrain.metrics_log import StepLog
+from dermino.pretrain.monitors.held_out import HeldOut
+from dermino.pretrain.monitors.monitors import Monitors
 from dermino.pretrain.nonfinite import NonFiniteSteps
 from dermino.pretrain.parameter_groups import apply_schedule, parameter_groups
 from dermino.pretrain.schedules import Length, Schedules, StepValues
@@ -47,6 +49,8 @@ class Trainer:
         Number of steps.
     run:
         The run folder.
+    held_out:
+        Labelled images that are not trained on, for the monitors.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class Trainer:
         labels: Any,
         length: Length,
         run: Path,
+        held_out: HeldOut | None = None,
     ) -> None:
         self.fabric, self.config, self.method = fabric, config, method
         self.dataset, self.labels, self.length, self.run = dataset, labels, length, run
@@ -66,6 +71,7 @@ class Trainer:
             parameter_groups(method.rules()), lr=0.0, betas=config.optimizer.betas
         )
         self.module, self.optimizer = fabric.setup(method, optimizer)
+        self.monitors = Monitors(fabric, config, method, held_out)
         self.step = 0
         self.interruption = Interruption()
         self._agreed = Agreed()
@@ -111,13 +117,13 @@ class Trainer:
         workers = resolve_workers(config, fabric)
         loader = build_loader(self.dataset, self.labels, sampler, workers, pin_memory=on_gpu)
         first = fabric.is_global_zero
-        log = StepLog(self.run, self.step) if first else None
+        loggers = open_loggers(config, self.run, self.step, first)
         skipped = NonFiniteSteps(self.run, self.step, first)
         unreadable = UnreadableImages(self.run, self.dataset.manifest, self.step, first)
         self.module.train()
         window = Window()
         display = TrainingDisplay(self.step, self.length.steps, fabric.is_global_zero)
-        with self.interruption, display:
+        with self.interruption, display, loggers:
             for batch in loader:
                 window.batch_arrived()
                 self._refuse_blank(batch)
@@ -136,8 +142,8 @@ class Trainer:
                 elif logs:
                     record = self._record(terms, values, window)
                     record["skipped"] = len(skipped.steps)
-                    if log is not None:
-                        log.write(record)
+                    record |= self.monitors.read(self.step, values, last)
+                    loggers.log(record)
                     display.update(self.step, record, list(terms))
                     window = Window()
                 if saves:

@@ -136,6 +136,7 @@ class DerminoMethod(Method):
         }
         if self.prototypes is not None:
             logits = self.prototypes(class_tokens)
+            self.watch.choices("disease", logits)
             targets, known = batch.targets.repeat(2, 1), batch.known.repeat(2, 1)
             terms["knowledge"] = loss.knowledge * knowledge_loss(
                 logits, targets, known, self.config.prototypes.reduction
@@ -154,6 +155,9 @@ class DerminoMethod(Method):
         else:
             image_targets = sinkhorn_knopp(image_logits, temperature)
             patch_targets = sinkhorn_knopp(patch_logits, temperature)
+        self.watch.features(class_tokens[: len(batch)])
+        self.watch.assignments("image", image_targets)
+        self.watch.assignments("patch", patch_targets)
         return image_targets.unflatten(0, (2, -1)), patch_targets
 
     def rules(self) -> Iterator[tuple[nn.Parameter, Rule]]:

@@ -67,6 +67,7 @@ class MAEMethod(Method):
         """Return ``reconstruction``, the error over the masked patches."""
         visible, masked = batch.split_patches()
         class_tokens, latents = self.backbone(batch.global_crops, visible)
+        self.watch.features(class_tokens)
         predicted = self.decoder(class_tokens, latents, visible, masked)
         patches = patchify(batch.global_crops, self.encoder.patch_embed.patch_size[0])
         hidden = torch.take_along_dim(patches, masked.unsqueeze(-1), dim=1)

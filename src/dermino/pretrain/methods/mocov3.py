@@ -74,6 +74,10 @@ class MoCoV3Method(Method):
             bias=False,
         )
         self.key_encoder = copy.deepcopy(self.query_encoder).requires_grad_(False)
+        # The projector hides the class tokens from :meth:`forward`.
+        self.query_encoder.backbone.register_forward_hook(
+            lambda _, crops, tokens: self.watch.features(tokens[0].chunk(2)[0])
+        )
 
     @classmethod
     def views(cls, config: PretrainConfig) -> Views:

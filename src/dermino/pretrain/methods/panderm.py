@@ -78,6 +78,7 @@ class PanDermMethod(Method):
         features = self.teacher(Preprocess().denormalise(batch.global_crops))
         class_features, patch_features = features[:, :1], features[:, 1:]
         class_tokens, latents = self.backbone(batch.global_crops, visible)
+        self.watch.features(class_tokens)
         seen, predicted = self.regressor(class_tokens, latents, visible, masked)
         seen_features = torch.cat([class_features, _take(patch_features, visible)], dim=1)
         share = masked.shape[1] / features.shape[1]

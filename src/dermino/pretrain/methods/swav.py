@@ -73,6 +73,7 @@ class SwAVMethod(Method):
     def forward(self, batch: Batch, values: StepValues) -> dict[str, torch.Tensor]:
         """Return ``swapped``, the cross-entropy between assignments and other views' scores."""
         class_tokens, _ = self.backbone(batch.global_crops)
+        self.watch.features(class_tokens[: len(batch)])
         if len(batch.local_crops):
             local_tokens, _ = self.backbone(batch.local_crops)
             class_tokens = torch.cat([class_tokens, local_tokens])
@@ -82,6 +83,7 @@ class SwAVMethod(Method):
             wide = embeddings[: 2 * len(batch)].float().unflatten(0, (2, -1))
             started = values.epoch >= self.config.swav.queue_start_epoch
             assignments = self._assign(scores[:2], use_queue=started)
+            self.watch.assignments("image", assignments.flatten(0, 1))
             if started:
                 self._enqueue(wide)
         loss = swapped_prediction_loss(scores, assignments, self.config.swav.temperature)
