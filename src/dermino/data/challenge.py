@@ -11,7 +11,7 @@ from typing import ClassVar
 import pandas as pd
 
 from dermino.data.columns import require_columns, typed_columns
-from dermino.data.file_index import FileIndex
+from dermino.data.file_index import FileIndex, folders
 from dermino.data.findings import Finding
 from dermino.data.manifest import Manifest, SourceInfo
 from dermino.data.source import Imported, assemble
@@ -37,7 +37,6 @@ _NAMES = {
     "label": "label",  # So that a mirror's "Label" is found.
 }
 _IDENTIFIER = re.compile(r"((?:isic|bcn)_\d+(?:_downsampled)?)(_segmentation)?", re.I)
-_CONTAINER = re.compile(r"\.(zip|tar|hdf5|h5)!(?=/|$)", re.I)
 
 
 @dataclass(frozen=True)
@@ -219,10 +218,10 @@ def _read_part(part: Part, index: FileIndex, findings: list[Finding]) -> pd.Data
     return frame.assign(split=part.split)
 
 
-def _below(index: FileIndex, folders: Iterable[str], segmentation: bool) -> dict[str, str]:
+def _below(index: FileIndex, called: Iterable[str], segmentation: bool) -> dict[str, str]:
     """The images, or the masks, directly in the first of the folders that has any, by their id."""
     places = {file.rpartition("/")[0] for file in index.images}
-    for folder in folders:
+    for folder in called:
         chosen = {place for place in places if _is_called(place, folder, index.root)}
         found: dict[str, str] = {}
         for file in index.images if chosen else ():
@@ -236,6 +235,7 @@ def _below(index: FileIndex, folders: Iterable[str], segmentation: bool) -> dict
 
 
 def _is_called(place: str, folder: str, root: Path) -> bool:
-    """Whether a place below the root, or the root itself, is a folder or container so called."""
-    path = f"/{root.absolute().name}/{place}".rstrip("/")
-    return _CONTAINER.sub("", path).lower().endswith(f"/{folder.lower()}")
+    """Whether a place below the root, or the root itself, is a folder or archive so called."""
+    above = folders(f"{place}/file") if place else []
+    path = "/".join(["", root.absolute().name, *above])
+    return path.lower().endswith(f"/{folder.lower()}")

@@ -16,6 +16,7 @@ from dermino.errors import UserError, nearest
 UNKNOWN = frozenset({"", "unknown", "unk", "na", "n/a", "nan", "none", "null", "-", "-1"})
 _UNTYPED = frozenset({"image", "dataset", "labels", "mask"})
 _SEXES = {"f": "female", "m": "male", "woman": "female", "man": "male"}
+_ROMAN = {"i": "1", "ii": "2", "iii": "3", "iv": "4", "v": "5", "vi": "6"}
 _SPLITS = {
     "training": "train",
     "valid": "val",
@@ -119,6 +120,7 @@ def _one_of(names: Mapping[str, str]) -> Callable[[str], str]:
 
 
 _NORMALISE: dict[str, Callable[[str], str]] = {
+    "skin_type": _one_of(_ROMAN),
     "sex": _one_of(_SEXES),
     "split": _one_of(_SPLITS),
     "modality": _one_of({"dermoscopy": "dermoscopic", "dermatoscopic": "dermoscopic"}),

@@ -11,6 +11,7 @@ import pandas as pd
 
 from dermino.data.file_index import FileIndex
 from dermino.data.findings import Finding
+from dermino.data.reference import read
 from dermino.errors import UserError
 
 # 01 to 11 name training images to leave out, 12 test images.
@@ -79,7 +80,7 @@ def without_duplicates(
 def _lines(path: Path, findings: list[Finding]) -> list[tuple[str, str]]:
     """Year and lower-case id of each training image that a list names."""
     named = []
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, text in enumerate(read(path).decode().splitlines(), 1):
         line = _LINE.search(text.strip().replace("\\", "/"))
         if line is None:
             if text.strip():
