@@ -6,7 +6,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from dermino.cli.main import main
 from dermino.data.source import Imported, import_source, recognise
+from dermino.data.template import EXAMPLE_IMAGE, templates, write_template
 from dermino.errors import UserError
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -312,3 +314,52 @@ def test_archives_are_read_in_place(tmp_path: Path) -> None:
     manifest = import_source("skincap", tmp_path / "skincap.zip").manifest
     assert manifest.column("caption") == ["Red.", "Dark."]
     assert manifest.column("image")[0] == "skincap.zip!/skincap/1.png"
+
+
+@pytest.mark.parametrize("name", templates())
+def test_a_filled_template_is_imported_by_its_name_and_by_csv(tmp_path: Path, name: str) -> None:
+    template = templates()[name]
+    table, photos = tmp_path / f"{name}.csv", tmp_path / "photos"
+    with pytest.raises(SystemExit, match="0"):
+        main(["data", "template", name, "--out", str(table)])
+    empty = pd.read_csv(table, dtype=str)
+    classes = template.classes or (None,)
+    rows = []
+    for number in range(4 * len(classes)):
+        label = classes[number % len(classes)]
+        picture(photos / f"{number}.png")
+        row = {"image": f"{number}.png", "patient_id": f"P{number}", "lesion_id": f"P{number}"}
+        rows.append({**empty.iloc[0].dropna(), **row, "labels": label and label.upper()})
+    filled = pd.concat([empty, pd.DataFrame(rows)])[empty.columns]
+    filled.to_csv(table, index=False)
+
+    imported = import_source(name, table, image_root=photos)
+    manifest = imported.manifest
+    assert len(manifest) == len(rows)
+    assert {label for labels in manifest.labels for label in labels} == set(template.classes)
+    assert manifest.sources[name].vocabulary == template.classes
+    assert not [found for found in imported.findings if found.severity == "error"]
+    assert recognise(tmp_path) == name
+
+    plain = import_source("csv", table, image_root=photos)
+    assert len(plain.manifest) == len(rows)
+    missing = [found.path for found in plain.findings if found.problem == "image is missing"]
+    assert missing == [EXAMPLE_IMAGE]
+
+
+def test_a_wrongly_filled_template_is_explained(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    table = text(tmp_path / "mpl5.csv", "image,labels\na.png,\na.png,\n")
+    with pytest.raises(UserError, match="has no labels"):
+        import_source("mpl5", table)
+    text(table, "image,labels,sex\na.png,Bowen disease,f\na.png,Melanoma,\na.png,,\n")
+    imported = import_source("mpl5", tmp_path)
+    assert imported.manifest.labels == [[], ["melanoma"], []]
+    remedies = {found.problem: found.remedy for found in imported.findings}
+    assert "Did you mean 'Bowen's disease'?" in remedies["label is no class of MPL5"]
+    assert problems(imported)["labels is empty"] == 1
+    assert "--train 0.5" in remedies["no split yet"]
+    with pytest.raises(UserError, match="exists and may be filled in"):
+        write_template("mpl5", table)
+    with pytest.raises(UserError, match="Did you mean 'mpl5'"):
+        write_template("mpl", tmp_path / "new.csv")

@@ -46,6 +46,23 @@ def list_sources(
     typer.echo("Options of one of them: dermino data list SOURCE")
 
 
+@app.command("template")
+def template_data(
+    name: Annotated[str, typer.Argument(help="A data set that is not published, such as mpl5.")],
+    out: Annotated[Path, typer.Option(help="The table to write, .csv.")],
+) -> None:
+    """Write a table for the owner of an unpublished data set, and how to fill it in.
+
+    dermino data template mpl5 --out mpl5.csv
+    """
+    from dermino.data.template import write_template
+    from dermino.files import writable_file
+
+    instructions = write_template(name, writable_file(out))
+    typer.echo(instructions.read_text(encoding="utf-8"))
+    typer.echo(f"Wrote {out} and {instructions}")
+
+
 @app.command("import")
 def import_data(
     source: Annotated[str, typer.Argument(help="A name from: dermino data list")],
