@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 
 import numpy as np
@@ -84,10 +85,13 @@ def read_image(path: Reference, min_side: int | None = None) -> Tensor:
     return decode(open_image(data, path), data, path, min_side)
 
 
-def read_bytes(path: Reference) -> bytes:
-    """Read a reference whole; an :class:`UnreadableImage` says why it cannot be."""
+def read_bytes(path: Reference, reader: Callable[[Reference], bytes] = read) -> bytes:
+    """Read a reference whole; an :class:`UnreadableImage` says why it cannot be.
+
+    ``reader`` is what reads it, where that is not :func:`dermino.data.reference.read`.
+    """
     try:
-        data = read(path)
+        data = reader(path)
     except FileNotFoundError:
         raise UnreadableImage(path, "there is no such file") from None
     except OSError as error:

@@ -74,7 +74,7 @@ def size_and_date(reference: Reference) -> tuple[int, int] | None:
         name, member = _split(reference)
         if member is None:
             return _stamp(name)
-        return _container(name).size(member), _container_date(name)
+        return _container(name).size(member), stamp(name)[1]
     except OSError:
         return None
 
@@ -118,6 +118,23 @@ def members(container: Reference) -> list[str]:
     return [f"{os.fspath(container)}{SEPARATOR}{member}" for member in opened.members()]
 
 
+def container_of(reference: Reference) -> str | None:
+    """Return the container that a reference names a member of, if it does."""
+    name, member = _split(reference)
+    return None if member is None else name
+
+
+def stamp(name: str) -> _Stamp:
+    """Return size and date of a file; those of a URL are asked for once.
+
+    Raises
+    ------
+    OSError
+        If there is no such file.
+    """
+    return _remote_stamp(name) if is_url(name) else _stamp(name)
+
+
 def _split(reference: Reference) -> tuple[str, str | None]:
     """Return the file and, where the reference goes on, the member."""
     text = reference if isinstance(reference, str) else reference.as_posix()
@@ -143,16 +160,8 @@ def _remote_stamp(name: str) -> _Stamp:
     return _stamp(name)
 
 
-def _container_stamp(name: str) -> _Stamp:
-    return _remote_stamp(name) if is_url(name) else _stamp(name)
-
-
-def _container_date(name: str) -> int:
-    return _container_stamp(name)[1]
-
-
 def _container(name: str) -> Container:
-    return _opened(name, _container_stamp(name))
+    return _opened(name, stamp(name))
 
 
 @lru_cache(maxsize=_OPEN_AT_ONCE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, field_validator
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from dermino.config import Config
 from dermino.pretrain.objectives.image import Pairing
@@ -41,6 +41,28 @@ class ModelConfig(Config):
         if "img_size" in model_args:
             raise ValueError("img_size is what views.global_size sets")
         return model_args
+
+
+class DataConfig(Config):
+    """Which images are shown when, and where images behind URLs are kept.
+
+    ``sampling_temperature`` T shows a source of n images in proportion to n^(1/T). ``order`` is a
+    shuffle of all images, or goes through shards (or archives, or folders) in a new order each
+    epoch and shuffles the images of ``shard_buffer`` of them at a time. ``cache`` is a folder for
+    whole shards, of at most ``cache_gib``; without one, every image is a request.
+    """
+
+    sampling_temperature: float = Field(1.0, ge=1)
+    order: Literal["shuffle", "shards"] = "shuffle"
+    shard_buffer: PositiveInt = 16
+    cache: str | None = None
+    cache_gib: float = Field(100.0, gt=0)
+
+    @model_validator(mode="after")
+    def _one_way_to_order(self) -> DataConfig:
+        if self.order == "shards" and self.sampling_temperature > 1:
+            raise ValueError("order=shards goes through all images: sampling_temperature must be 1")
+        return self
 
 
 class HeadConfig(Config):
@@ -198,6 +220,7 @@ class PretrainConfig(Config):
     """
 
     method: str = "dermino"
+    data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     head: HeadConfig = HeadConfig()
     views: ViewsConfig = ViewsConfig()

@@ -17,9 +17,13 @@ from dermino.data.images import (
     upright_size,
 )
 from dermino.data.manifest import Manifest
+from dermino.data.reference import read
+from dermino.data.shard_cache import ShardCache
 from dermino.knowledge.encoded_labels import EncodedLabels
 from dermino.pretrain.batch import Collate, Sample
+from dermino.pretrain.config import DataConfig
 from dermino.pretrain.interruption import heed_only_the_parent
+from dermino.pretrain.order import Order
 from dermino.pretrain.streams import Stream, generator
 from dermino.pretrain.views.crops import Crop, cut, draw_crop, sufficient_side
 from dermino.pretrain.views.masking import (
@@ -51,6 +55,8 @@ class PretrainDataset(Dataset[Sample]):
         Images of one step over all devices.
     seed:
         Seed of the run.
+    data:
+        The order of the images, and where those behind URLs are kept.
     """
 
     def __init__(
@@ -60,17 +66,20 @@ class PretrainDataset(Dataset[Sample]):
         patch_size: int,
         batch_size: int,
         seed: int,
+        data: DataConfig | None = None,
     ) -> None:
+        data = data or DataConfig()
         self.manifest = manifest
+        self.order = Order(manifest, data, seed)
+        self.cache = ShardCache(data.cache, data.cache_gib) if data.cache else None
         self.views = views
         self.grid = (views.global_views[0].size // patch_size,) * 2
         self.batch_size = batch_size
         self.seed = seed
 
     def row(self, position: int) -> int:
-        """Return the manifest row shown at a position: each epoch is a new permutation."""
-        epoch, place = divmod(position, len(self.manifest))
-        return int(_order(self.seed, epoch, len(self.manifest))[place])
+        """Return the manifest row shown at a position."""
+        return self.order.row(position)
 
     def __getitem__(self, position: int) -> Sample:
         """Make the views of a position, from another image where its own cannot be read.
@@ -93,7 +102,7 @@ class PretrainDataset(Dataset[Sample]):
 
     def _sample(self, position: int, row: int, unreadable: list[int]) -> Sample:
         path = self.manifest.path(row)
-        data = read_bytes(path)
+        data = read_bytes(path, self.cache.read if self.cache else read)
         picture = open_image(data, path)
         size = upright_size(picture)
         random = generator(self.seed, Stream.SAMPLE, position)
@@ -159,12 +168,6 @@ def _draw(
 def _black(views: tuple[View, ...]) -> torch.Tensor:
     size = views[0].size if views else 0
     return torch.zeros(len(views), 3, size, size, dtype=torch.uint8)
-
-
-@lru_cache(maxsize=2)
-def _order(seed: int, epoch: int, num_images: int) -> np.ndarray:
-    random = generator(seed, Stream.ORDER, epoch)
-    return random.permutation(np.arange(num_images, dtype=np.uint32))
 
 
 @lru_cache(maxsize=4)

@@ -14,6 +14,7 @@ from dermino.knowledge.encoded_labels import EncodedLabels
 from dermino.knowledge.taxonomy import Taxonomy
 from dermino.pretrain.config import PretrainConfig
 from dermino.pretrain.method import Method
+from dermino.pretrain.order import source_shares
 from dermino.pretrain.schedules import Length, scaled_lr
 from dermino.progress import console
 
@@ -33,6 +34,8 @@ class Plan:
     ----------
     sources:
         Images and labelled images of each dataset.
+    shares:
+        What part of the images shown comes from each dataset.
     concepts:
         Disease prototypes; 0 without a taxonomy.
     taxonomy:
@@ -54,6 +57,7 @@ class Plan:
     init: str
     parameters: int
     sources: dict[str, dict[str, int]]
+    shares: dict[str, float]
     images: int
     labelled: int
     concepts: int
@@ -81,7 +85,8 @@ class Plan:
         table = Table(title="Plan", title_justify="left", show_header=False, box=None)
         for name, counts in self.sources.items():
             labelled, images = counts["labelled"], counts["images"]
-            table.add_row(name, f"{images:,} images, {labelled:,} labelled")
+            share = f"{self.shares[name]:.1%} of what is shown"
+            table.add_row(name, f"{images:,} images, {labelled:,} labelled, {share}")
         table.add_row("all", f"{self.images:,} images, {self.labelled:,} labelled")
         table.add_row("concepts", f"{self.concepts:,}" if self.concepts else "none")
         table.add_row("method", f"{self.method}, {self.architecture} from {self.init}")
@@ -130,12 +135,15 @@ def make_plan(
         )
     length = Length.of(config, len(manifest), batch_size)
     trained = sum(p.numel() for p in method.parameters() if p.requires_grad)
+    sources = count_sources(manifest, labels)
+    shares = source_shares([counts["images"] for counts in sources.values()], config.data)
     plan = Plan(
         method=config.method,
         architecture=config.model.architecture,
         init=config.model.init or "random weights",
         parameters=trained,
-        sources=count_sources(manifest, labels),
+        sources=sources,
+        shares=dict(zip(sources, shares.tolist(), strict=True)),
         images=len(manifest),
         labelled=int(labels.labelled.sum()) if labels is not None else 0,
         concepts=labels.known.shape[1] if labels is not None else 0,

@@ -117,6 +117,7 @@ def pretrain(
         model.encoder.patch_embed.patch_size[0],
         plan.batch_size,
         config.seed,
+        config.data,
     )
     trainer = Trainer(fabric, config, model, dataset, encoded, length, run, held_out)
     seen = seen_images(manifest, encoded, config.model.init)

@@ -73,6 +73,7 @@ def replay(run: str | Path, step: int) -> Batch:
         backbone.patch_embed.patch_size[0],
         plan["batch_size"],
         config.seed,
+        config.data,
     )
     first = (step - 1) * dataset.batch_size
     positions = range(first, first + dataset.batch_size)

@@ -23,6 +23,8 @@ _FREE = frozenset(
         "workers",
         "checkpoint_every",
         "keep_checkpoints",
+        "data.cache",
+        "data.cache_gib",
         "log_every",
         "batch_size_per_device",
         "monitor.every",

@@ -19,6 +19,7 @@ class Stream(IntEnum):
     MASK_TARGETS = 3
     REPLACEMENT = 4
     STEP = 5
+    SOURCE = 8
     HELD_OUT = 7
 
 
