@@ -1,3 +1,4 @@
+import json
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -7,7 +8,8 @@ import pytest
 from PIL import Image
 
 from dermino.cli.main import main
-from dermino.data.source import Imported, import_source, recognise
+from dermino.data.catalogue import catalogue, describe_sources
+from dermino.data.source import SOURCES, Imported, import_source, recognise
 from dermino.data.template import EXAMPLE_IMAGE, templates, write_template
 from dermino.errors import UserError
 
@@ -363,3 +365,33 @@ def test_a_wrongly_filled_template_is_explained(tmp_path: Path) -> None:
         write_template("mpl5", table)
     with pytest.raises(UserError, match="Did you mean 'mpl5'"):
         write_template("mpl", tmp_path / "new.csv")
+
+
+def test_the_catalogue_covers_every_task_and_published_set() -> None:
+    own_data = {"csv", "folder", "longitudinal"}
+    assert set(catalogue()) == {name for name, _ in SOURCES} - own_data
+    tasks = Counter(task for entry in catalogue().values() for task in entry.dermino)
+    assert len(tasks) == 20
+    assert set(tasks.values()) == {1}
+    for about in describe_sources():
+        if about["name"] not in own_data:
+            assert about["licence"], about["name"]
+            assert about["url"] or about["template"], about["name"]
+
+
+def test_list_shows_all_sources_one_of_them_or_json(capsys: pytest.CaptureFixture[str]) -> None:
+    def show(*arguments: str) -> str:
+        with pytest.raises(SystemExit, match="0"):
+            main(["data", "list", *arguments])
+        return capsys.readouterr().out
+
+    everything = show()
+    assert all(f"\n{name}\n" in everything for name, _ in SOURCES)
+    derm7pt = show("derm7pt")
+    for part in ("2,013", "meta.csv", "request form", "no redistribution", "official_split"):
+        assert part in derm7pt
+    listed = {about["name"]: about for about in json.loads(show("--json"))}
+    assert listed["skincap"]["carries"] == ["captions", "skin types", "skin concepts"]
+    assert listed["mpl5"]["template"]
+    assert listed["isic2017"]["download"]
+    assert json.loads(show("skincap", "--json"))["options"]

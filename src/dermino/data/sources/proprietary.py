@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -96,7 +97,7 @@ def _check(manifest: Manifest, template: Template, path: Path, findings: list[Fi
 def _source(name: str, template: Template) -> type[Source]:
     """Return the source that reads the filled template of one data set."""
     attributes = {
-        "__doc__": f"{template.about.strip()}\n\n{Proprietary.__doc__}",
+        "__doc__": f"{template.about.strip()}\n\n{inspect.getdoc(Proprietary)}",
         "template": template,
         "info": SourceInfo(
             name,
