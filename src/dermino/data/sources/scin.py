@@ -195,4 +195,4 @@ def _column(frame: pd.DataFrame, name: str) -> pd.Series:
     """Return a column of texts, empty where the table lacks it."""
     if name in frame.columns:
         return frame[name]
-    return pd.Series(None, index=frame.index, dtype=object)
+    return pd.Series([None] * len(frame), index=frame.index, dtype=object)
