@@ -8,59 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dermino.cli import download, sources
+
 if TYPE_CHECKING:
     from dermino.data.findings import Finding
     from dermino.data.manifest import Manifest
 
-app = typer.Typer(no_args_is_help=True, help="Import, check, split and generate images.")
+app = typer.Typer(no_args_is_help=True, help="Download, import, check, split and generate images.")
+app.command("list")(sources.list_sources)
+app.command("template")(sources.template_data)
+app.command("download")(download.download_data)
 
 Manifests = Annotated[list[Path], typer.Argument(help="Manifests: .parquet or .csv files.")]
-
-
-@app.command("list")
-def list_sources(
-    source: Annotated[str | None, typer.Argument(help="Show one source in full.")] = None,
-) -> None:
-    """List the datasets that can be imported, what each needs and its licence."""
-    from dermino.data.source import SOURCES, describe_options
-
-    if source is not None:
-        chosen = SOURCES.get(source)
-        info = chosen.info
-        for line in (info.title, info.citation, info.url, info.licence):
-            if line:
-                typer.echo(line)
-        typer.echo(f"\nLayout: {chosen.layout}\n\n{describe_options(source)}")
-        return
-    rows = [
-        (
-            name,
-            f"{found.expected_images:,}" if found.expected_images else "",
-            ", ".join(found.used_for),
-            found.info.licence,
-            found.layout,
-        )
-        for name, found in SOURCES
-    ]
-    _print_table(["source", "images", "used for", "licence", "layout"], rows)
-    typer.echo("Options of one of them: dermino data list SOURCE")
-
-
-@app.command("template")
-def template_data(
-    name: Annotated[str, typer.Argument(help="A data set that is not published, such as mpl5.")],
-    out: Annotated[Path, typer.Option(help="The table to write, .csv.")],
-) -> None:
-    """Write a table for the owner of an unpublished data set, and how to fill it in.
-
-    dermino data template mpl5 --out mpl5.csv
-    """
-    from dermino.data.template import write_template
-    from dermino.files import writable_file
-
-    instructions = write_template(name, writable_file(out))
-    typer.echo(instructions.read_text(encoding="utf-8"))
-    typer.echo(f"Wrote {out} and {instructions}")
 
 
 @app.command("import")

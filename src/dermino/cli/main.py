@@ -19,6 +19,7 @@ SEVERAL = {
     "--data",
     "--encoder",
     "--evaluate-on",
+    "--only",
     "--protocol",
     "--row",
     "--runs",
