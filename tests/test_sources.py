@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -211,6 +212,10 @@ def test_pad_ufes_20_with_rows_without_history_or_image(tmp_path: Path) -> None:
     assert manifest.column("sex") == [None, "female"]
     assert manifest.column("hurt") == ["False", "UNK"]
     assert problems(imported)["image is missing"] == 1
+    shutil.make_archive(str(tmp_path / "imgs_part_2"), "zip", tmp_path / "imgs_part_2")
+    shutil.rmtree(tmp_path / "imgs_part_2")
+    packed = import_source("pad-ufes-20", tmp_path).manifest
+    assert packed.column("image")[1] == "imgs_part_2.zip!/PAT_46_881_939.PNG"
 
 
 def test_fitzpatrick17k_carries_three_levels(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ DIAGNOSES = {
 
 @SOURCES.register("pad-ufes-20")
 class PadUfes20:
-    """PAD-UFES-20 as Mendeley Data or Kaggle ship it, with the nested archives unpacked.
+    """PAD-UFES-20 as Kaggle ships it, or Mendeley Data once its outer archive is unpacked.
 
     All 26 columns are kept; ``gender``, ``region`` and ``fitspatrick`` (so spelt) become
     ``sex``, ``site`` and ``skin_type``. 804 rows have no clinical history.
@@ -39,7 +39,7 @@ class PadUfes20:
         vocabulary=tuple(DIAGNOSES.values()),
     )
     used_for: ClassVar[tuple[str, ...]] = ("pretraining", "classification")
-    layout: ClassVar[str] = "metadata.csv and PAT_*.png at any depth (unpack imgs_part_*.zip)"
+    layout: ClassVar[str] = "metadata.csv and PAT_*.png at any depth, packed in imgs_part_*.zip or not"
     tells: ClassVar[tuple[str, ...]] = ("*.csv: img_id, fitspatrick",)
     expected_images: ClassVar[int | None] = 2_298
 
