@@ -28,6 +28,7 @@ _FREE = frozenset(
         "log_every",
         "batch_size_per_device",
         "monitor.every",
+        "monitor.knn_images",
         "loggers",
     }
 )

@@ -13,6 +13,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from dermino.pretrain.metrics_log import read_metrics
+from dermino.pretrain.monitors.figures import COLLAPSE, FIGURES
 from dermino.report.figures import Series, training
 from dermino.report.results import Seen
 from dermino.report.style import Mark
@@ -20,6 +21,7 @@ from dermino.report.style import Mark
 RUN_FILES = ("metrics.jsonl", "plan.json", "seen.parquet")
 _SMOOTHED_SHARE = 40
 _SMOOTHED_FEWEST = 5
+_SMOOTHED_FROM = 20
 _MOST_POINTS = 400
 _QUANTITIES = {
     "total": "Total loss",
@@ -31,7 +33,8 @@ _QUANTITIES = {
     "learning_rate": "Learning rate",
     "images_per_second": "Images per second",
 }
-_NOT_SHOWN = {"step", "epoch", "weight_decay", "momentum", "teacher_temp", "data_wait"}
+_MONITORS = {name: figure.title for name, figure in FIGURES.items()}
+_NOT_SHOWN = {"step", "epoch", "weight_decay", "momentum", "teacher_temp", "data_wait", COLLAPSE}
 _HIGHLIGHTS = {
     "method": "method {}",
     "init": "from {}",
@@ -102,15 +105,17 @@ class TrainingPanel:
 
 
 def training_panels(runs: Iterable[Run], looks: Mapping[str, Mark]) -> list[TrainingPanel]:
-    """Draw each loss, the learning rate and the throughput over the steps, all runs together.
+    """Draw losses, monitors, learning rate and throughput over the steps, all runs together.
 
-    Smoothed curves are running means over a fortieth of the log, but of five records at least.
+    Smoothed curves are running means over a fortieth of the log, but of five records at least;
+    what has fewer than twenty records is shown as it is.
     """
     logged = [run for run in runs if not run.metrics.empty]
     columns = dict.fromkeys(column for run in logged for column in run.metrics.columns)
-    others = [name for name in columns if name not in _QUANTITIES and name not in _NOT_SHOWN]
+    known = {**_QUANTITIES, **_MONITORS}
+    others = [name for name in columns if name not in known and name not in _NOT_SHOWN]
     losses = [name for name in _QUANTITIES if name not in ("learning_rate", "images_per_second")]
-    order = [*losses, *others, "learning_rate", "images_per_second"]
+    order = [*losses, *others, *_MONITORS, "learning_rate", "images_per_second"]
     panels = []
     for quantity in order:
         raw, smooth = [], []
@@ -119,11 +124,13 @@ def training_panels(runs: Iterable[Run], looks: Mapping[str, Mark]) -> list[Trai
                 continue
             curve = run.metrics[["step", quantity]].dropna()
             window = max(_SMOOTHED_FEWEST, len(curve) // _SMOOTHED_SHARE)
+            if len(curve) < _SMOOTHED_FROM:
+                window = 1
             mean = curve[quantity].rolling(window, center=True, min_periods=1).mean()
             raw.append(_series(run.name, curve["step"], curve[quantity]))
             smooth.append(_series(run.name, curve["step"], mean))
         if raw:
-            title = _QUANTITIES.get(quantity, quantity.replace("_", " ").capitalize())
+            title = known.get(quantity, quantity.replace("_", " ").capitalize())
             ends = "; ".join(f"{curve.name} ends at {curve.y[-1]:.4g}" for curve in smooth)
             alt = f"{title} over the training steps: {ends}."
             panel = training(raw, smooth, looks, alt, f"training-{quantity}")

@@ -50,6 +50,7 @@ _ENTROPY_OF_MEAN_REASON = (
     "Below 0.1 about three of 65,536 prototypes are left. Sinkhorn-Knopp keeps it high by "
     "construction; with loss.centering=softmax it is the first to fall."
 )
+_AS_FOR_IMAGES = "The limit is that of the image targets, for the same reason."
 _USED = (
     "prototypes that were the first choice of some {} since the record before, as a share of "
     "what these could reach"
@@ -96,13 +97,13 @@ FIGURES: Mapping[str, Figure] = {
         reason="Below 0.02 fifty crops share a prototype where each could have had its own.",
     ),
     "patch_entropy": Figure(
-        "Patch targets: entropy", _ENTROPY.format("patch"), high=0.99, reason=_ENTROPY_REASON
+        "Patch targets: entropy", _ENTROPY.format("patch"), high=0.99, reason=_AS_FOR_IMAGES
     ),
     "patch_entropy_of_mean": Figure(
         "Patch targets: entropy of the mean",
         _ENTROPY_OF_MEAN.format("patches"),
         low=0.1,
-        reason=_ENTROPY_OF_MEAN_REASON,
+        reason=_AS_FOR_IMAGES,
     ),
     "patch_prototypes_used": Figure(
         "Patch prototypes used",

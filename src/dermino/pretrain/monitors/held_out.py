@@ -55,7 +55,10 @@ class HeldOut:
             )
         taken = int(self.taken_out.sum())
         cost = f"; {taken:,} images were taken out of training" if taken else ""
-        return f"{len(self):,} labelled images, {self.num_classes} classes, not trained on{cost}"
+        return (
+            f"{len(self):,} labelled images of {self.num_classes} classes (chance "
+            f"{1 / self.num_classes:.2g}), not trained on{cost}"
+        )
 
 
 def hold_out(
