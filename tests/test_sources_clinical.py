@@ -1,5 +1,7 @@
 import json
+import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -344,3 +346,45 @@ def test_ph2_from_text_and_workbook_alike(tmp_path: Path, rows_above: int | None
     }
     assert {name: manifest.column(name) for name in expected} == expected
     assert problems(imported)["broken row"] == (rows_above is None)
+
+
+def mednode(root: Path) -> None:
+    picture(root / "melanoma" / "1.jpg")
+    picture(root / "naevus" / "1.jpg")
+
+
+def sd198_in_lists(root: Path) -> None:
+    sd198_lists(root)
+    picture(root / "images" / "Becker's_Nevus" / "01.jpg")
+    picture(root / "images" / "Becker's_Nevus" / "nevus 02.jpg")
+
+
+def ph2(root: Path) -> None:
+    text(root / "PH2_dataset.txt", PH2_TEXT)
+    picture(root / "IMD002_Dermoscopic_Image" / "IMD002.bmp")
+    picture(root / "IMD427_Dermoscopic_Image" / "IMD427.bmp")
+
+
+def lesion130k(root: Path) -> None:
+    text(root / "LESION130k.csv", "00001 lesion 0.5 0.5 0.2 0.2 http://a.org/1.jpg\n")
+    picture(root / "dataset" / "lesion" / "00001_lesion.png")
+    picture(root / "dataset" / "lesion" / "00002_lesion.png")
+
+
+def scin(root: Path) -> None:
+    table(root / "scin_cases.csv", *SCIN_CASES)
+    table(root / "scin_labels.csv", *SCIN_LABELS)
+    picture(root / "images" / "17.png")
+    picture(root / "images" / "19.png")
+
+
+@pytest.mark.parametrize("build", [mednode, sd198_in_lists, ph2, lesion130k, scin])
+def test_archives_are_read_in_place(tmp_path: Path, build: Callable[[Path], None]) -> None:
+    build(tmp_path / "SD-198")
+    loose = import_source("auto", tmp_path / "SD-198").manifest
+    (tmp_path / "zipped").mkdir()
+    shutil.make_archive(str(tmp_path / "zipped" / "sd-198"), "zip", tmp_path / "SD-198")
+    packed = import_source("auto", tmp_path / "zipped").manifest
+    assert len(packed) == 2
+    assert by_name(packed, "labels") == by_name(loose, "labels")
+    assert all("sd-198.zip!/" in image for image in packed.column("image"))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import PurePosixPath
 
 import pandas as pd
 
-from dermino.data.file_index import FileIndex
+from dermino.data.file_index import FileIndex, folders
 from dermino.data.findings import Finding
 from dermino.errors import UserError
 
@@ -34,7 +33,7 @@ def folder_classes(files: Iterable[str], classes: Sequence[str]) -> list[str | N
         next(
             (
                 by_letters[_letters(folder)]
-                for folder in reversed(PurePosixPath(file).parent.parts)
+                for folder in reversed(folders(file))
                 if _letters(folder) in by_letters
             ),
             None,

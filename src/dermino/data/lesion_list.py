@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from dermino.data.findings import Finding
+from dermino.data.reference import read
 from dermino.errors import UserError
 
 _FIELDS = ("id", "lesion_class", "x_center", "y_center", "width", "height", "url")
@@ -37,7 +38,7 @@ def read_lesion_list(path: Path, findings: list[Finding]) -> pd.DataFrame:
         If the file cannot be read or holds no such line.
     """
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = read(path).decode(errors="replace").splitlines()
     except OSError as error:
         raise UserError(f"Cannot read '{path}': {error.strerror}.") from error
     rows: dict[int, list[str]] = {}

@@ -59,9 +59,7 @@ class DermNet:
     )
     used_for: ClassVar[tuple[str, ...]] = ("pretraining", "classification")
     layout: ClassVar[str] = "{train,test}/<one of 23 folders>/*.jpg at any depth"
-    tells: ClassVar[tuple[str, ...]] = (
-        "Acne and Rosacea Photos/* | Bullous Disease Photos/* | Eczema Photos/*",
-    )
+    tells: ClassVar[tuple[str, ...]] = (" | ".join(f"{name}/*" for name in CLASSES),)
     expected_images: ClassVar[int | None] = 19_559
 
     def read(self, path: Path) -> Imported:

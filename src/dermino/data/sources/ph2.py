@@ -13,6 +13,7 @@ from dermino.data.excel_table import read_excel_table
 from dermino.data.file_index import FileIndex
 from dermino.data.findings import Finding
 from dermino.data.manifest import SourceInfo
+from dermino.data.reference import read
 from dermino.data.source import SOURCES, Imported, add_masks, assemble
 
 DIAGNOSES = {"0": "common nevus", "1": "atypical nevus", "2": "melanoma"}
@@ -60,8 +61,8 @@ class Ph2:
         findings: list[Finding] = []
         tables = index.find("PH2_dataset.txt") or [""]
         metadata = index.root / tables[0] if tables[0] else index.one("PH2_dataset.xlsx")
-        read = _read_text if tables[0] else _read_workbook
-        frame = read(metadata, findings)
+        read_table = _read_text if tables[0] else _read_workbook
+        frame = read_table(metadata, findings)
         codes = frame["clinical_diagnosis"]
         frame["labels"] = written_out(codes, DIAGNOSES, metadata, findings)
         frame["modality"] = "dermoscopic"
@@ -80,7 +81,7 @@ class Ph2:
 def _read_text(path: Path, findings: list[Finding]) -> pd.DataFrame:
     """Read the table drawn with bars; legends and headings stand around it."""
     rows: dict[int, list[str | None]] = {}
-    lines = path.read_text(encoding="latin-1").splitlines()
+    lines = read(path).decode("latin-1").splitlines()
     for number, line in enumerate(lines, start=1):
         if not line.strip().startswith("||") or "IMD" not in line:
             continue

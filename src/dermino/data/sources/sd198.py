@@ -13,6 +13,7 @@ from dermino.data.class_folders import read_class_folders
 from dermino.data.file_index import FileIndex
 from dermino.data.findings import Finding
 from dermino.data.manifest import SourceInfo
+from dermino.data.reference import read
 from dermino.data.source import SOURCES, Imported, assemble
 from dermino.errors import UserError
 
@@ -43,7 +44,7 @@ class Sd198:
         "images/<one of 198 folders>/*.jpg with images.txt, classes.txt, image_class_labels.txt"
     )
     tells: ClassVar[tuple[str, ...]] = (
-        "sd-198/* | sd198/* | Actinic_solar_Damage*/* | Acrokeratosis_Verruciformis/*",
+        "image_class_labels.txt | sd-198/* | sd198/* | Actinic_solar_Damage*/* | Becker*s_Nevus/*",
     )
     expected_images: ClassVar[int | None] = 6_584
 
@@ -94,7 +95,7 @@ def _read_lists(index: FileIndex, findings: list[Finding]) -> tuple[pd.DataFrame
 
 
 def _numbered(path: Path) -> dict[str, str]:
-    lines = (line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines())
+    lines = (line.split(maxsplit=1) for line in read(path).decode(errors="replace").splitlines())
     return {fields[0]: fields[1].strip() for fields in lines if len(fields) == 2}
 
 
@@ -103,7 +104,7 @@ def _splits(images: pd.Series, index: FileIndex, fold: str) -> list[str]:
     splits: dict[tuple[str, ...], str] = {}
     for split in ("train", "val", "test"):
         for file in index.find(f"{split}_{fold}.txt"):
-            for line in (index.root / file).read_text(encoding="utf-8").splitlines():
+            for line in read(index.root / file).decode(errors="replace").splitlines():
                 if line.strip():
                     splits[_key(line.rsplit(maxsplit=1)[0])] = split
     if not splits:
