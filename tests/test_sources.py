@@ -8,7 +8,7 @@ from PIL import Image
 
 from dermino.cli.main import main
 from dermino.data.manifest import Manifest
-from dermino.data.source import SOURCES, Imported, import_source
+from dermino.data.source import SOURCES, Imported, import_source, recognise
 from dermino.errors import UserError
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -162,6 +162,16 @@ def test_ham10000_from_dataverse(tmp_path: Path) -> None:
     assert [bool(mask) for mask in manifest.column("mask")] == [True, False, False]
     expected = {"image is missing": 1, "unknown code in 'dx'": 1, "number of images differs": 1}
     assert problems(imported) == expected
+    text(
+        root / "ISIC2018_Task3_Test_GroundTruth.csv",
+        "lesion_id,image_id,dx,dx_type,age,sex,localization,dataset\n"
+        "HAMTEST_0000000,ISIC_0034524,nv,follow_up,40.0,female,back,vidir_molemax\n",
+    )
+    picture(root / "ISIC2018_Task3_Test_Images" / "ISIC_0034524.jpg")
+    assert recognise(tmp_path) == "ham10000"
+    tested = import_source("ham10000", tmp_path, official_test=True).manifest
+    assert tested.column("split") == ["train", "train", "train", "test"]
+    assert tested.labels[3] == ["melanocytic nevus"]
 
 
 def test_isic2017_classes_masks_and_splits(tmp_path: Path) -> None:

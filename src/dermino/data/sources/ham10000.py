@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
+import pandas as pd
+
 from dermino.data.columns import require_columns, typed_columns, written_out
 from dermino.data.file_index import FileIndex
 from dermino.data.findings import Finding
@@ -21,6 +23,8 @@ DIAGNOSES = {
     "vasc": "vascular lesion",
     "df": "dermatofibroma",
 }
+_SUFFIXES = (".csv", ".tab", ".tsv", ".txt")
+_IMAGES, _TEST_IMAGES = 10_015, 1_511
 
 
 @SOURCES.register("ham10000")
@@ -44,21 +48,30 @@ class Ham10000:
         "HAM10000_metadata[.csv|.tab], ISIC_*.jpg and, if wanted, *_segmentation.png at any depth"
     )
     tells: ClassVar[tuple[str, ...]] = ("HAM10000_metadata*",)
-    expected_images: ClassVar[int | None] = 10_015
+    expected_images: ClassVar[int | None] = _IMAGES
 
-    def read(self, path: Path, keep_missing: bool = False) -> Imported:
-        """Read the folder at ``path``; ``keep_missing`` keeps rows whose image is absent."""
+    def read(self, path: Path, official_test: bool = False, keep_missing: bool = False) -> Imported:
+        """Read the folder at ``path``.
+
+        Parameters
+        ----------
+        path:
+            The folder.
+        official_test:
+            Add the test images of ISIC 2018 task 3 that Dataverse ships beside, as ``split`` test;
+            the 10,015 become ``train``.
+        keep_missing:
+            Keep rows whose image is absent.
+        """
         index = FileIndex(path)
-        names = [f"HAM10000_metadata{suffix}" for suffix in ("", ".csv", ".tab", ".tsv", ".txt")]
-        metadata = index.one(*names)
         findings: list[Finding] = []
-        frame = read_text_table(metadata, findings)
-        require_columns(frame, ("image_id", "lesion_id", "dx"), metadata)
-        frame = frame.rename(
-            columns={"image_id": "image", "localization": "site", "dataset": "centre"}
-        )
-        frame["labels"] = written_out(frame["dx"], DIAGNOSES, metadata, findings)
-        frame = typed_columns(frame, metadata, findings)
+        names = [f"HAM10000_metadata{suffix}" for suffix in ("", *_SUFFIXES)]
+        frame = _read_table(index.one(*names), findings)
+        if official_test:
+            names = [f"ISIC2018_Task3_Test_GroundTruth{suffix}" for suffix in _SUFFIXES]
+            test = _read_table(index.one(*names), findings)
+            parts = [frame.assign(split="train"), test.assign(split="test")]
+            frame = pd.concat(parts, ignore_index=True)
         frame["modality"] = "dermoscopic"
         frame = add_masks(frame, index, "_segmentation")
         frame["image"] += ".jpg"
@@ -67,6 +80,14 @@ class Ham10000:
             index,
             self.info,
             findings=findings,
-            expected_images=self.expected_images,
+            expected_images=_IMAGES + (_TEST_IMAGES if official_test else 0),
             keep_missing=keep_missing,
         )
+
+
+def _read_table(path: Path, findings: list[Finding]) -> pd.DataFrame:
+    frame = read_text_table(path, findings)
+    require_columns(frame, ("image_id", "lesion_id", "dx"), path)
+    frame = frame.rename(columns={"image_id": "image", "localization": "site", "dataset": "centre"})
+    frame["labels"] = written_out(frame["dx"], DIAGNOSES, path, findings)
+    return typed_columns(frame, path, findings)

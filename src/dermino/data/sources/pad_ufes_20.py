@@ -39,7 +39,7 @@ class PadUfes20:
         vocabulary=tuple(DIAGNOSES.values()),
     )
     used_for: ClassVar[tuple[str, ...]] = ("pretraining", "classification")
-    layout: ClassVar[str] = "metadata.csv and PAT_*.png at any depth, packed in imgs_part_*.zip or not"
+    layout: ClassVar[str] = "metadata.csv and PAT_*.png at any depth, also in imgs_part_*.zip"
     tells: ClassVar[tuple[str, ...]] = ("*.csv: img_id, fitspatrick",)
     expected_images: ClassVar[int | None] = 2_298
 
