@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import defaultdict
-from fnmatch import fnmatch
+from fnmatch import translate
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
@@ -68,11 +69,8 @@ class FileIndex:
 
     def find(self, *patterns: str) -> list[str]:
         """Return the files whose name fits one of the patterns (``*`` and ``?``, any case)."""
-        return [
-            file
-            for file in self.files
-            if any(fnmatch(_name(file), pattern.lower()) for pattern in patterns)
-        ]
+        fits = re.compile("|".join(translate(pattern.lower()) for pattern in patterns)).match
+        return [file for file in self.files if fits(_name(file))]
 
     def one(self, *patterns: str) -> Path:
         """Return where the first file fitting a pattern lies.
@@ -126,7 +124,7 @@ class FileIndex:
 
 
 def _name(file: str) -> str:
-    return PurePosixPath(file).name.lower()
+    return file.rpartition("/")[2].lower()
 
 
 def _folder(file: str) -> str:
@@ -183,9 +181,9 @@ def _members(root: Path, files: list[str]) -> tuple[list[str], frozenset[str]]:
             inside = []
         if not inside:
             unread.add(file)
-        beside, folder = PurePosixPath(file).parent, PurePosixPath(file).with_suffix("")
+        above, folder = file[: -len(PurePosixPath(file).name)], PurePosixPath(file).with_suffix("")
         for member in sorted(inside):
-            twins = ((place / member).as_posix().lower() for place in (beside, folder))
+            twins = (f"{above}{member}".lower(), f"{folder}/{member}".lower())
             if _is_listed(member) and unpacked.isdisjoint(twins):
                 found.append(f"{file}{SEPARATOR}{member}")
     return found, frozenset(unread)

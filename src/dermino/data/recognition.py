@@ -36,11 +36,12 @@ def is_recognised(tells: Collection[str], root: Path, files: Sequence[str]) -> b
 
 
 def _is_found(tell: str, root: Path, files: Sequence[str]) -> bool:
-    for alternative in tell.lower().split("|"):
+    for alternative in tell.split("|"):
         pattern, _, columns = alternative.partition(":")
-        fits = re.compile(translate(f"*/{pattern.strip()}")).match
-        found = (file for file in files if fits(f"/{file.lower()}"))
-        if any(not columns or _has(columns.split(","), root / file) for file in found):
+        fits = re.compile(f"(?i:(?:.*/)?{translate(pattern.strip())})").match
+        if any(
+            not columns or _has(columns.split(","), root / file) for file in filter(fits, files)
+        ):
             return True
     return False
 
@@ -50,5 +51,5 @@ def _has(columns: Sequence[str], path: Path) -> bool:
         row = {name.lower(): value.lower() for name, value in first_row(path).items()}
     except UserError:  # Not a table: somebody else's file of that name.
         return False
-    wanted = [column.strip().partition("=") for column in columns]
+    wanted = [column.strip().lower().partition("=") for column in columns]
     return all(name in row and fnmatch(row[name], value or "*") for name, _, value in wanted)
