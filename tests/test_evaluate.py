@@ -357,7 +357,7 @@ def test_bad_input_is_found_before_any_image_is_decoded(
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("long work has begun")
 
-    monkeypatch.setattr("dermino.evaluate.evaluate.extract_many", fail)
+    monkeypatch.setattr("dermino.evaluate.execution.extract_many", fail)
     (tmp_path / "file").touch()
     for options, message in (
         ({"protocols": ["retreival"]}, "Did you mean 'retrieval'"),

@@ -65,19 +65,42 @@ def embed(
 
 def evaluate(
     encoder: Annotated[
-        list[str], typer.Option(help=f"{_ENCODER_HELP} Several may follow one another.")
-    ],
-    data: _Data,
-    out: Annotated[Path, typer.Option(help="The results folder to write or to continue.")],
+        list[str] | None, typer.Option(help=f"{_ENCODER_HELP} Several may follow one another.")
+    ] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option("--data", help="Manifest, Parquet or CSV; several may follow one another."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The results folder to write or to continue.")
+    ] = None,
+    suite: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="paper: the twenty tasks of the paper; panderm: PanDerm's public ones; open: "
+            "public images divided by lesion or patient. Tasks whose images are not in --data "
+            "are listed with where to get them."
+        ),
+    ] = None,
+    task_file: Annotated[
+        list[Path] | None, typer.Option(help="YAML file with tasks of your own.")
+    ] = None,
+    list_tasks: Annotated[
+        bool, typer.Option("--list-tasks", help="List the tasks of the suites and stop.")
+    ] = False,
+    export_splits: Annotated[
+        Path | None,
+        typer.Option(help="Write the tasks' train and test images as CSV to a folder and stop."),
+    ] = None,
     task: Annotated[
         list[str] | None,
-        typer.Option(help="Tasks wanted, named after their datasets. Default: all that can be."),
+        typer.Option(help="Tasks wanted, by name. Default: all that can be done."),
     ] = None,
     protocol: Annotated[
         list[str] | None,
         typer.Option(
             help="How to ask: retrieval, linear, ... ALIAS=NAME asks for one under another name, "
-            "with other parameters. Default: retrieval and linear."
+            "with other parameters. Default: what the task file says, else retrieval and linear."
         ),
     ] = None,
     target: Annotated[
@@ -105,7 +128,10 @@ def evaluate(
     image_size: _ImageSize = None,
     replicates: Annotated[int, typer.Option(min=1, help="Bootstrap replicates.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of protocols and bootstrap.")] = 0,
-    device: _Device = "auto",
+    device: Annotated[
+        list[str] | None,
+        typer.Option(help="auto (all GPUs, or the CPU), cpu, cuda:0 cuda:1; several share work."),
+    ] = None,
     cache: _Cache = None,
     batch_size: _BatchSize = 64,
     workers: _Workers = None,
@@ -121,22 +147,39 @@ def evaluate(
     Example: dermino evaluate --encoder runs/mine random:vit_small_patch14_dinov2
     --data ham.parquet pad.parquet --out results
     """
-    from dermino.evaluate.evaluate import evaluate
+    from dermino.errors import UserError
+    from dermino.evaluate import evaluate as evaluation
+    from dermino.evaluate.suite import list_tasks as list_suites
+    from dermino.evaluate.suite import read_suite, suite_names
 
-    evaluate(
-        encoders=encoder,
-        data=data,
+    suites = [*(suite or ()), *(task_file or ())]
+    if list_tasks:
+        chosen = [read_suite(name) for name in suites or suite_names()]
+        typer.echo(list_suites(chosen).to_string(index=False))
+        return
+    if export_splits is not None:
+        for path in evaluation.export_splits(
+            data or (), export_splits, task, target=target, kind=kind, suites=suites
+        ):
+            typer.echo(path)
+        return
+    if out is None:
+        raise UserError("No results folder was given.", "Name one with --out.")
+    evaluation.evaluate(
+        encoders=encoder or (),
+        data=data or (),
         out=out,
         tasks=task,
         protocols=protocol,
         target=target,
         kind=kind,
+        suites=suites,
         settings=settings or (),
         analyses=analysis or (),
         image_size=image_size,
         replicates=replicates,
         seed=seed,
-        device=device,
+        device=device or "auto",
         cache=cache,
         batch_size=batch_size,
         workers=workers,

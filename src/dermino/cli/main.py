@@ -17,6 +17,7 @@ from dermino.progress import console
 SEVERAL = {
     "--analysis",
     "--data",
+    "--device",
     "--encoder",
     "--evaluate-on",
     "--only",
@@ -25,7 +26,9 @@ SEVERAL = {
     "--runs",
     "--set",
     "--split",
+    "--suite",
     "--task",
+    "--task-file",
 }
 
 app = typer.Typer(

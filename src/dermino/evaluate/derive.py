@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast, get_args
 
 import numpy as np
@@ -95,6 +95,7 @@ def make_task(
     target: str = LABELS,
     kind: TaskKind = "classification",
     classes: Sequence[str] | None = None,
+    concepts: Mapping[str, str] | None = None,
     subgroups: Sequence[str] = (),
 ) -> Task:
     """Make a task of the rows of one dataset.
@@ -112,6 +113,8 @@ def make_task(
     classes:
         The classes, in their order where that matters. Default: all that occur. Rows of others
         are left out.
+    concepts:
+        From raw labels to classes; see :func:`dermino.evaluate.targets.read_answers`.
     subgroups:
         Columns by which results are also looked at; those that the manifest lacks are dropped.
 
@@ -125,7 +128,7 @@ def make_task(
         raise UserError(
             f"Task '{name}': no image is in a split.", "Make one with: dermino data split MANIFEST"
         )
-    answers, notes = read_answers(name, manifest, target, kind)
+    answers, notes = read_answers(name, manifest, target, kind, concepts)
     usable = np.isin(split, SPLITS) & np.array([answer is not None for answer in answers], bool)
     train, test = usable & (split == "train"), usable & (split == "test")
     for part, rows in (("train", train), ("test", test)):

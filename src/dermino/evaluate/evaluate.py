@@ -2,44 +2,47 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import platform
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from itertools import product
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
+import torch
 
 from dermino.config import load_config
 from dermino.data.manifest import read_manifests
 from dermino.errors import UserError
 from dermino.evaluate.analysis import ANALYSES, Analysis, Answered
 from dermino.evaluate.bootstrap import Bootstrap
-from dermino.evaluate.candidate import Candidate, load_candidates
+from dermino.evaluate.candidate import load_candidates
 from dermino.evaluate.derive import derive_tasks
+from dermino.evaluate.division import write_split_list
+from dermino.evaluate.execution import Setup, execute
 from dermino.evaluate.feature_cache import FeatureCache
-from dermino.evaluate.features import check_files, extract_many, resolve_device
-from dermino.evaluate.leakage import Exposure
+from dermino.evaluate.features import check_files, resolve_devices
+from dermino.evaluate.plan import TaskPlan, describe_plan, plan_records
 from dermino.evaluate.protocol import (
     PROTOCOLS,
     EvaluationProtocol,
-    Trial,
     configure_protocols,
+    protocol_alias,
 )
-from dermino.evaluate.results import Cell, ResultsFolder
-from dermino.evaluate.scoring import score
+from dermino.evaluate.results import ResultsFolder
+from dermino.evaluate.suite import Prepared, prepare_tasks, read_suite
 from dermino.evaluate.summary import print_results
-from dermino.evaluate.task import UNLABELLED, Task
+from dermino.evaluate.task import UNLABELLED, Task, TaskKind
+from dermino.files import writable_folder
 from dermino.progress import console
 
-DEFAULT_PROTOCOLS = ("retrieval", "linear")
+DEFAULT_PROTOCOLS: Mapping[TaskKind, tuple[str, ...]] = {
+    "classification": ("retrieval", "linear"),
+    "ordinal": ("retrieval", "linear"),
+    "unlabelled": ("retrieval", "linear"),
+    "multilabel": ("linear",),
+    "regression": ("linear",),
+    "segmentation": ("segmentation-linear",),
+    "caption": ("caption",),
+}
 
 
 def evaluate(
@@ -50,12 +53,13 @@ def evaluate(
     protocols: Sequence[str] | None = None,
     target: str | None = None,
     kind: str | None = None,
+    suites: Sequence[str | Path] = (),
     settings: Sequence[str] = (),
     analyses: Sequence[str] = (),
     image_size: int | None = None,
     replicates: int = 1000,
     seed: int = 0,
-    device: str = "auto",
+    device: str | Sequence[str] = "auto",
     cache: str | Path | None = None,
     batch_size: int = 64,
     workers: int | None = None,
@@ -74,16 +78,20 @@ def evaluate(
     out:
         The results folder: ``results.csv``, ``evaluation.json``, ``predictions/``.
     tasks:
-        Names of the tasks wanted. Default: all.
+        Names of the tasks wanted. Default: all that can be done.
     protocols:
         Names of :data:`dermino.evaluate.protocol.PROTOCOLS`; ``ALIAS=NAME`` asks for one under
-        another name. Default: retrieval and linear.
+        another name. Default: those of the suite, else retrieval and linear, or what a
+        segmentation or caption task is asked by.
     target:
         Column to predict. Default: the labels, of images that have exactly one. Where no image of
         a dataset has any, neighbours are found and nothing is scored.
     kind:
         What is asked: classification, ordinal, multilabel, regression, segmentation or caption.
         Default: what the target suggests.
+    suites:
+        Names of shipped suites (``paper``, ``panderm``, ``open``) or task files; their tasks
+        take the place of those of the manifests.
     settings:
         Parameters of protocols and analyses, as ``linear.epochs=10``.
     analyses:
@@ -95,7 +103,8 @@ def evaluate(
     seed:
         Seed of protocols and bootstrap.
     device:
-        ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ...
+        ``auto`` (all GPUs, or the CPU), ``cpu``, ``cuda``, ``cuda:1``, ...; several share the
+        work, one process each.
     cache:
         Folder of the feature cache. Default: that of the user.
     batch_size:
@@ -119,61 +128,41 @@ def evaluate(
         raise UserError(f"--seed must not be negative, but it is {seed}.")
     folder = ResultsFolder(out)
     feature_cache = FeatureCache(cache)
-    where = resolve_device(device)
-    asked, looks = _configure(protocols or DEFAULT_PROTOCOLS, analyses, settings)
-    chosen, impossible = derive_tasks(read_manifests(data), target, tasks, kind)
-    _check_answerable(chosen, asked)
-    for task in chosen:
+    devices = resolve_devices([device] if isinstance(device, str) else device)
+    prepared = _prepare(data, target, tasks, kind, suites)
+    wanted = {task.name: protocols or prepared.protocols[task.name] for task in prepared.tasks}
+    by_task = _protocols_by_task(wanted, settings, analyses)
+    looks = _configure_analyses(analyses, settings)
+    _check_answerable(prepared.tasks, by_task)
+    for task in prepared.tasks:
         check_files(task.files())
-    candidates = load_candidates(encoders, image_size, where)
-    for name, reason in impossible.items():
-        console.print(f"Task '{name}' is skipped. {reason}", markup=False, soft_wrap=True)
-    for task, name in product(chosen, asked):
-        if not asked[name].can_answer(task):
-            reason = f"Protocol '{name}' is skipped for task '{task.name}': {_why_not(task)}."
-            console.print(reason, markup=False, soft_wrap=True)
+    alone = len(devices) == 1
+    candidates = load_candidates(encoders, image_size, devices[0] if alone else torch.device("cpu"))
+    _say_what_is_left_out(prepared, by_task)
     plan = [
-        _Plan.of(task, candidates, asked, Bootstrap(replicates, seed=seed), feature_cache)
-        for task in chosen
+        TaskPlan.of(
+            task,
+            candidates,
+            {name: own for name, own in by_task[task.name].items() if own.can_answer(task)},
+            Bootstrap(replicates, seed=seed),
+            feature_cache,
+        )
+        for task in prepared.tasks
     ]
-    folder.describe(_description(plan), _records(plan, candidates, asked, looks))
+    folder.describe(describe_plan(plan), plan_records(plan, candidates, looks))
     for part in plan:
+        write_split_list(part.task, folder.folder / "splits" / f"{part.task.name}.csv")
         for note in part.task.notes:
             console.print(f"Task '{part.task.name}': {note}.", markup=False, soft_wrap=True)
-        todo = [cell for cell in part.cells if not folder.has(cell)]
-        with_features = {cell.encoder for cell in todo if asked[cell.protocol].needs == "features"}
-        needed = [candidate for candidate in candidates if candidate.name in with_features]
-        extracted = extract_many(
-            [candidate.encoder for candidate in needed],
-            part.task.manifest.paths(),
-            feature_cache,
-            batch_size,
-            workers,
-            part.digests,
-        )
-        features = {c.name: values for c, values in zip(needed, extracted, strict=True)}
-        by_name = {candidate.name: candidate.encoder for candidate in candidates}
-        for cell in todo:
-            trial = Trial(
-                part.task,
-                features.get(cell.encoder, np.empty((len(part.digests), 0), np.float32)),
-                seed,
-                where,
-                by_name[cell.encoder],
-                folder.work_path(cell),
-                folder.files_path(cell),
-                feature_cache,
-                batch_size,
-                workers,
-            )
-            outcome = asked[cell.protocol].run(trial)
-            exposure = part.exposures[cell.encoder]
-            folder.add(
-                cell, part.task, outcome, score(outcome, part.task, part.bootstrap, exposure)
-            )
-        for cell, look in product(part.cells, looks.values()):
-            if part.task.kind in look.kinds:
-                answered = Answered(part.task, *folder.answers(cell, part.task), part.bootstrap)
+    setup = Setup(
+        tuple(encoders), image_size, folder.folder, feature_cache.folder, batch_size, workers
+    )
+    execute(plan, folder, setup, devices, candidates)
+    for part, look in product(plan, looks.values()):
+        if part.task.kind in look.kinds:
+            for cell in part.cells:
+                predictions = folder.predictions.read(cell, part.task)
+                answered = Answered(part.task, *predictions, part.bootstrap)
                 folder.add_rows(cell, look.rows(answered))
     table = folder.rows([cell for part in plan for cell in part.cells])
     print_results(table)
@@ -181,145 +170,125 @@ def evaluate(
     return table
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """One task and all that is to be asked of it."""
+def export_splits(
+    data: Sequence[str | Path],
+    out: str | Path,
+    tasks: Sequence[str] | None = None,
+    target: str | None = None,
+    kind: str | None = None,
+    suites: Sequence[str | Path] = (),
+) -> list[Path]:
+    """Write which images each task learns from and is judged by, without evaluating anything.
 
-    task: Task
-    digests: np.ndarray
-    fingerprint: str
-    bootstrap: Bootstrap
-    exposures: Mapping[str, Exposure]
-    cells: Sequence[Cell]
+    Parameters
+    ----------
+    data, tasks, target, kind, suites:
+        As for :func:`evaluate`.
+    out:
+        Folder for one CSV a task, with columns ``image`` and ``split``. A task file takes it with
+        ``split: {rule: list, file: NAME.csv}``.
 
-    @classmethod
-    def of(
-        cls,
-        task: Task,
-        candidates: Sequence[Candidate],
-        protocols: Mapping[str, EvaluationProtocol],
-        bootstrap: Bootstrap,
-        cache: FeatureCache,
-    ) -> _Plan:
-        contents = cache.digests(task.files())
-        digests = contents[: len(task.targets)]
-        task, fingerprint = task.compared(digests), task.fingerprint(contents)
-        cells = [
-            Cell(
-                candidate.name,
-                task.name,
-                name,
-                run_id=_hash(
-                    candidate.encoder.identity,
-                    fingerprint,
-                    name,
-                    protocol.parameters,
-                    asdict(bootstrap),
-                ),
-            )
-            for candidate in candidates
-            for name, protocol in protocols.items()
-            if protocol.can_answer(task)
-        ]
-        exposures = {candidate.name: candidate.exposure(task) for candidate in candidates}
-        return cls(task, digests, fingerprint, bootstrap, exposures, cells)
+    Returns
+    -------
+    list of Path
+        What was written.
+
+    Raises
+    ------
+    UserError
+        If no task can be done.
+    """
+    folder = writable_folder(out)
+    prepared = _prepare(data, target, tasks, kind, suites)
+    _say_what_is_left_out(prepared, {})
+    paths = [folder / f"{task.name}.csv" for task in prepared.tasks]
+    for task, path in zip(prepared.tasks, paths, strict=True):
+        write_split_list(task, path)
+    return paths
 
 
-def _configure(
-    protocols: Sequence[str], analyses: Sequence[str], settings: Sequence[str]
-) -> tuple[dict[str, EvaluationProtocol], dict[str, Analysis]]:
-    """Build protocols and analyses, each with the settings that begin with its name."""
-    looks = {name: ANALYSES.get(name) for name in dict.fromkeys(analyses)}
-    own = {name: [s for s in settings if s.startswith(f"{name}.")] for name in looks}
-    others = [s for s in settings if s.partition(".")[0] not in looks]
-    return configure_protocols(protocols, others), {
-        name: load_config(look, None, [s.partition(".")[2] for s in own[name]])
-        for name, look in looks.items()
+def _prepare(
+    data: Sequence[str | Path],
+    target: str | None,
+    tasks: Sequence[str] | None,
+    kind: str | None,
+    suites: Sequence[str | Path],
+) -> Prepared:
+    """Make the tasks of the suites, or of the manifests' own datasets."""
+    task_files = [read_suite(suite) for suite in suites]
+    if task_files and (target or kind):
+        raise UserError("--target and --kind do not go with a suite.", "Say it in a task file.")
+    if not data:
+        raise UserError("No manifest was given.", "Name one with --data.")
+    manifest = read_manifests(data)
+    if task_files:
+        return prepare_tasks(task_files, manifest, tasks)
+    found, impossible = derive_tasks(manifest, target, tasks, kind)
+    return Prepared(found, {task.name: DEFAULT_PROTOCOLS[task.kind] for task in found}, impossible)
+
+
+def _protocols_by_task(
+    wanted: Mapping[str, Sequence[str]], settings: Sequence[str], analyses: Sequence[str]
+) -> dict[str, dict[str, EvaluationProtocol]]:
+    """Build each task's protocols; a setting that belongs to none of them is an error."""
+    own = [setting for setting in settings if _owner(setting) not in analyses]
+    configure_protocols(dict.fromkeys(spec for specs in wanted.values() for spec in specs), own)
+    result = {}
+    for task, specs in wanted.items():
+        names = {protocol_alias(spec) for spec in specs}
+        result[task] = configure_protocols(specs, [s for s in own if _owner(s) in names])
+    return result
+
+
+def _configure_analyses(analyses: Sequence[str], settings: Sequence[str]) -> dict[str, Analysis]:
+    return {
+        name: load_config(
+            ANALYSES.get(name), None, [s.partition(".")[2] for s in settings if _owner(s) == name]
+        )
+        for name in dict.fromkeys(analyses)
     }
 
 
-def _why_not(task: Task) -> str:
-    return UNLABELLED if task.kind == "unlabelled" else f"it does not answer {task.kind} tasks"
+def _owner(setting: str) -> str:
+    return setting.partition(".")[0]
 
 
-def _check_answerable(tasks: Sequence[Task], protocols: Mapping[str, EvaluationProtocol]) -> None:
+def _say_what_is_left_out(
+    prepared: Prepared, by_task: Mapping[str, Mapping[str, EvaluationProtocol]]
+) -> None:
+    for name, reason in prepared.missing.items():
+        console.print(f"Task '{name}' is skipped: {reason}", markup=False, soft_wrap=True)
+    for task in prepared.tasks:
+        for name, protocol in by_task.get(task.name, {}).items():
+            if not protocol.can_answer(task):
+                why = UNLABELLED if task.kind == "unlabelled" else f"it answers no {task.kind} task"
+                reason = f"Protocol '{name}' is skipped for task '{task.name}': {why}."
+                console.print(reason, markup=False, soft_wrap=True)
+
+
+def _check_answerable(
+    tasks: Sequence[Task], by_task: Mapping[str, Mapping[str, EvaluationProtocol]]
+) -> None:
     """Prove that something is left to do, and that protocols accept the tasks of their kinds."""
-    pairs = [
+    answerable = [
         (task, protocol)
-        for task, protocol in product(tasks, protocols.values())
+        for task in tasks
+        for protocol in by_task[task.name].values()
         if protocol.can_answer(task)
     ]
-    for task, protocol in pairs:
+    for task, protocol in answerable:
         protocol.check(task)
-    if pairs:
+    if answerable:
         return
-    names = ", ".join(protocols)
-    if tasks[0].kind == "unlabelled":
+    first = tasks[0]
+    names = ", ".join(by_task[first.name])
+    if first.kind == "unlabelled":
         raise UserError(
-            f"The images of {tasks[0].name} carry no labels, and {names} needs them.",
+            f"The images of {first.name} carry no labels, and {names} needs them.",
             "Use --protocol retrieval, or name a column of classes with --target.",
         )
-    able = [name for name, kind in PROTOCOLS if tasks[0].kind in kind.kinds]
+    able = [name for name, protocol in PROTOCOLS if first.kind in protocol.kinds]
     raise UserError(
-        f"None of {names} answers a {tasks[0].kind} task such as {tasks[0].name}.",
+        f"None of {names} answers a {first.kind} task such as {first.name}.",
         f"Use --protocol {' or '.join(able)}." if able else "",
     )
-
-
-def _hash(*values: Any) -> str:
-    text = json.dumps(values, sort_keys=True).encode()
-    return hashlib.blake2b(text, digest_size=8).hexdigest()
-
-
-def _description(plan: Sequence[_Plan]) -> dict[str, Any]:
-    bootstrap = plan[0].bootstrap
-    return {
-        "run_id": _hash(sorted(cell.run_id for part in plan for cell in part.cells)),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("dermino", "torch", "timm", "numpy")},
-        },
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "seed": bootstrap.seed,
-        "bootstrap": {
-            "replicates": bootstrap.replicates,
-            "confidence": bootstrap.confidence,
-            "method": "percentile",
-        },
-    }
-
-
-def _records(
-    plan: Sequence[_Plan],
-    candidates: Sequence[Candidate],
-    protocols: Mapping[str, EvaluationProtocol],
-    analyses: Mapping[str, Analysis],
-) -> dict[str, list[dict[str, Any]]]:
-    return {
-        "encoders": [candidate.describe() for candidate in candidates],
-        "tasks": [{**part.task.describe(), "fingerprint": part.fingerprint} for part in plan],
-        "protocols": [
-            {
-                "name": name,
-                "title": protocol.title,
-                "description": protocol.description,
-                "parameters": protocol.parameters,
-            }
-            for name, protocol in protocols.items()
-        ],
-        "analyses": [
-            {
-                "name": name,
-                "title": analysis.title,
-                "description": analysis.description,
-                "parameters": analysis.model_dump(mode="json"),
-            }
-            for name, analysis in analyses.items()
-        ],
-        "exposures": [
-            {"name": f"{encoder}/{part.task.name}", **exposure.describe()}
-            for part in plan
-            for encoder, exposure in part.exposures.items()
-        ],
-    }

@@ -52,6 +52,19 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def resolve_devices(names: Sequence[str]) -> list[torch.device]:
+    """Return the devices called ``names``; ``auto`` stands for all GPUs, or the CPU without any.
+
+    Raises
+    ------
+    UserError
+        If there is no such device here.
+    """
+    if list(names) == ["auto"] and torch.cuda.device_count() > 1:
+        return [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
+    return [resolve_device(name) for name in names]
+
+
 def check_files(paths: Sequence[Reference]) -> None:
     """Prove that all images are there; a UserError names those that are not."""
     missing = [path for path in paths if not exists(path)]

@@ -176,6 +176,12 @@ PROTOCOLS: Registry[type[EvaluationProtocol]] = Registry(
 )
 
 
+def protocol_alias(spec: str) -> str:
+    """Return what results call a protocol asked for as ``NAME`` or ``ALIAS=NAME``."""
+    alias, _, name = spec.rpartition("=")
+    return file_name(alias or name)
+
+
 def configure_protocols(
     specs: Iterable[str], settings: Iterable[str] = ()
 ) -> dict[str, EvaluationProtocol]:
@@ -201,8 +207,7 @@ def configure_protocols(
     """
     classes: dict[str, type[EvaluationProtocol]] = {}
     for spec in dict.fromkeys(specs):
-        alias, _, name = spec.rpartition("=")
-        alias = file_name(alias or name)
+        alias, name = protocol_alias(spec), spec.rpartition("=")[2]
         if alias in classes:
             raise UserError(f"Two protocols are called '{alias}'.", "Choose another name for one.")
         classes[alias] = PROTOCOLS.get(name)

@@ -1,4 +1,4 @@
-"""The RESULTS folder: one tidy table, per-image predictions, and what they were made from.
+"""The RESULTS folder: one tidy table, what it was made from, and the predictions beside it.
 
 Everything is written as soon as one protocol of one task and encoder is done, so an evaluation can
 be stopped and taken up again.
@@ -7,22 +7,15 @@ be stopped and taken up again.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from dermino.errors import UserError
-from dermino.evaluate.kinds import KINDS, AnyPredictions
-from dermino.evaluate.pooled import PooledScore
-from dermino.evaluate.protocol import Outcome
-from dermino.evaluate.task import Task
+from dermino.evaluate.predictions import Cell, KeptPredictions
 from dermino.files import atomic_path, writable_folder, write_json
 
 COLUMNS = [
@@ -43,19 +36,6 @@ EVERYBODY = "all"
 _RECORDS = ("encoders", "tasks", "protocols", "analyses", "exposures")
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One encoder, task and protocol.
-
-    ``run_id`` is a hash of all that the result depends on: an equal one means an equal result.
-    """
-
-    encoder: str
-    task: str
-    protocol: str
-    run_id: str
-
-
 class ResultsFolder:
     """Reads what an earlier evaluation left, and adds to it.
 
@@ -72,6 +52,7 @@ class ResultsFolder:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = writable_folder(folder)
+        self.predictions = KeptPredictions(self.folder)
         self.table = self._read_table()
         self.description = self._read_description()
 
@@ -103,53 +84,15 @@ class ResultsFolder:
         self.description = {**description, **kept}
         write_json(self.folder / "evaluation.json", self.description)
 
-    def add(
-        self, cell: Cell, task: Task, outcome: Outcome, scores: Sequence[Mapping[str, Any]]
-    ) -> None:
-        """Write the predictions and the rows of one cell, in place of earlier ones."""
-        self._write_predictions(cell, task, outcome)
+    def add(self, cell: Cell, scores: Sequence[Mapping[str, Any]]) -> None:
+        """Write the rows of one cell, in place of earlier ones; its checkpoints may go."""
         shared = {"encoder": cell.encoder, "task": cell.task, "protocol": cell.protocol}
         rows = [{**shared, "subgroup": EVERYBODY, "run_id": cell.run_id, **row} for row in scores]
         added = pd.DataFrame(rows).reindex(columns=COLUMNS)
         others = self.table[~self._is(cell)]
         self.table = pd.concat([others, added], ignore_index=True) if len(others) else added
         self._write_table()
-        shutil.rmtree(self.work_path(cell), ignore_errors=True)
-
-    def predictions_path(self, cell: Cell) -> Path:
-        """Return where the per-image predictions of a cell lie."""
-        return self.folder / "predictions" / cell.task / f"{cell.encoder}.{cell.protocol}.parquet"
-
-    def validation_path(self, cell: Cell) -> Path:
-        """Return where the predictions for validation rows lie, where there are any."""
-        return self.predictions_path(cell).with_suffix(".validation.parquet")
-
-    def files_path(self, cell: Cell) -> Path:
-        """Return the folder of what a protocol keeps besides, such as predicted masks."""
-        return self.predictions_path(cell).with_suffix("")
-
-    def work_path(self, cell: Cell) -> Path:
-        """Return the folder of a cell's checkpoints, which is there until the cell is done."""
-        return self.folder / "work" / cell.task / f"{cell.encoder}.{cell.protocol}.{cell.run_id}"
-
-    def answers(self, cell: Cell, task: Task) -> tuple[AnyPredictions, AnyPredictions | None]:
-        """Read the predictions of a cell back: for the test rows and for validation rows.
-
-        Raises
-        ------
-        ValueError
-            If tasks of this kind keep no predictions.
-        """
-        kind = KINDS[task.kind].predictions
-        if kind is None:
-            raise ValueError(f"a {task.kind} task keeps no predictions")
-        test, validation = (
-            kind.from_table(pq.read_table(path), task.classes) if path.is_file() else None
-            for path in (self.predictions_path(cell), self.validation_path(cell))
-        )
-        if test is None:
-            raise self._foreign(self.predictions_path(cell), "it is missing")
-        return test, validation
+        self.predictions.remove_work(cell)
 
     def add_rows(self, cell: Cell, rows: Sequence[Mapping[str, Any]]) -> None:
         """Add rows to those of a cell, in place of earlier ones of the same subgroup and metric."""
@@ -184,34 +127,6 @@ class ResultsFolder:
         if stale.any():
             self.table = self.table[~stale].reset_index(drop=True)
             self._write_table()
-
-    def _write_predictions(self, cell: Cell, task: Task, outcome: Outcome) -> None:
-        columns: dict[str, Any] = {}
-        if outcome.predictions is not None:
-            columns |= outcome.predictions.columns()
-        for name, values in outcome.columns.items():
-            columns[name] = pa.array(values)
-        for name, own in outcome.scores.items():
-            if isinstance(own, PooledScore) and own.per_image is not None:
-                columns[f"value:{name}"] = pa.array(own.per_image)
-        if outcome.validation is not None:
-            rows = outcome.validation_rows
-            rows = task.rows("val") if rows is None else rows
-            kept = outcome.validation.columns()
-            self._write_answers(self.validation_path(cell), cell, task, rows, kept)
-        else:
-            self.validation_path(cell).unlink(missing_ok=True)
-        path = self.predictions_path(cell)
-        self._write_answers(path, cell, task, task.rows("test"), columns)
-
-    def _write_answers(
-        self, path: Path, cell: Cell, task: Task, rows: np.ndarray, columns: Mapping[str, Any]
-    ) -> None:
-        images = pa.array(task.images).take(pa.array(rows))
-        table = pa.table({"image": images, **columns})
-        with atomic_path(path) as temporary:
-            described = table.replace_schema_metadata({"run_id": cell.run_id})
-            pq.write_table(described, temporary, compression="zstd")
 
     def _write_table(self) -> None:
         with atomic_path(self.folder / "results.csv") as temporary:

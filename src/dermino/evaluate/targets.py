@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,15 @@ _CLASSES_AT_MOST = 1000
 _FEW = 10
 _CONTINUOUS_SHARE = 0.1
 
+_Labels = tuple[str, ...]
+
 
 def read_answers(
-    name: str, manifest: Manifest, target: str, kind: TaskKind
+    name: str,
+    manifest: Manifest,
+    target: str,
+    kind: TaskKind,
+    concepts: Mapping[str, str] | None = None,
 ) -> tuple[list[Any], list[str]]:
     """Return each row's answer and notes on rows set aside.
 
@@ -33,6 +39,9 @@ def read_answers(
         The column.
     kind:
         What is asked.
+    concepts:
+        From raw labels to classes, without regard to case; other labels are dropped. Default: raw
+        labels are the classes.
 
     Returns
     -------
@@ -52,14 +61,15 @@ def read_answers(
         return _numbers(name, column, target), []
     if kind in {"segmentation", "caption"}:
         return [_text(value) or None for value in _scalars(name, column, target)], []
+    listed = pa.types.is_list(column.type)
+    sets = _label_sets(column) if listed else _categories(name, column, target)
+    if concepts is not None:
+        sets = _translated(sets, concepts, keep_empty=kind == "multilabel")
     if kind == "multilabel":
-        return _label_sets(column), []
-    if pa.types.is_list(column.type):
-        sets = _label_sets(column)
-        several = sum(labels is not None and len(labels) > 1 for labels in sets)
-        notes = [f"{several} images with several labels are left out"] if several else []
-        return [labels if labels and len(labels) == 1 else None for labels in sets], notes
-    return _categories(name, column, target), []
+        return sets, []
+    several = sum(labels is not None and len(labels) > 1 for labels in sets)
+    notes = [f"{several} images with several labels are left out"] if several else []
+    return [labels if labels and len(labels) == 1 else None for labels in sets], notes
 
 
 def shared_classes(
@@ -111,11 +121,25 @@ def ascending(name: str, labels: Iterable[str]) -> list[str]:
         ) from error
 
 
-def _label_sets(column: pa.ChunkedArray) -> list[tuple[str, ...] | None]:
-    values = column.to_pylist()
-    if pa.types.is_list(column.type):
-        return [tuple(dict.fromkeys(map(str, items))) if items else None for items in values]
-    return [None if value is None else (_text(value),) for value in values]
+def _label_sets(column: pa.ChunkedArray) -> list[_Labels | None]:
+    return [
+        tuple(dict.fromkeys(map(str, items))) if items else None for items in column.to_pylist()
+    ]
+
+
+def _translated(
+    sets: list[_Labels | None], concepts: Mapping[str, str], keep_empty: bool
+) -> list[_Labels | None]:
+    """Replace raw labels by classes; an image all of whose labels are dropped has no answer,
+    unless it may have any number of labels: then it has none of the classes.
+    """
+    classes = {label.casefold(): name for label, name in concepts.items()}
+    translated: list[_Labels | None] = []
+    for labels in sets:
+        known = (classes.get(label.casefold()) for label in labels or ())
+        names = tuple(dict.fromkeys(name for name in known if name is not None))
+        translated.append(names if names or (keep_empty and labels is not None) else None)
+    return translated
 
 
 def _scalars(name: str, column: pa.ChunkedArray, target: str) -> list[Any]:
@@ -138,9 +162,9 @@ def _numbers(name: str, column: pa.ChunkedArray, target: str) -> list[float | No
     return [None if number is None or not np.isfinite(number) else number for number in numbers]
 
 
-def _categories(name: str, column: pa.ChunkedArray, target: str) -> list[tuple[str, ...] | None]:
+def _categories(name: str, column: pa.ChunkedArray, target: str) -> list[_Labels | None]:
     values = column.to_pylist()
-    answers: list[tuple[str, ...] | None] = [
+    answers: list[_Labels | None] = [
         None if value is None or value != value else (_text(value),) for value in values
     ]
     different = len(set(answers) - {None})

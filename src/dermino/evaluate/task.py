@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -61,6 +62,8 @@ class Task:
         What is asked; decides which protocols and metrics there are.
     subgroups:
         Columns by which results are also looked at, such as ``skin_type``, ``sex``, ``age``.
+    definition:
+        The row of a task file it was made of, as plain values; empty for one made of a manifest.
     """
 
     name: str
@@ -71,6 +74,7 @@ class Task:
     notes: tuple[str, ...] = field(default=())
     kind: TaskKind = "classification"
     subgroups: tuple[str, ...] = field(default=())
+    definition: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def dataset(self) -> str:
@@ -191,11 +195,12 @@ class Task:
             "name": self.name,
             "kind": self.kind,
             "dataset": self.dataset,
-            "title": self.source.title or self.dataset,
+            "title": self.definition.get("title") or self.source.title or self.dataset,
             "root": str(self.manifest.root.absolute()),
             "target": self.target,
             "classes": list(self.classes),
             "subgroups": list(self.subgroups),
+            "definition": dict(self.definition),
             **{f"n_{split}": len(self.rows(split)) for split in SPLITS},
             **{f"counts_{split}": self.counts(split) for split in SPLITS},
             "bootstrap_unit": self.clusters()[0],
