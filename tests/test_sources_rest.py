@@ -129,12 +129,12 @@ def skincap(root: Path) -> Path:
         "Do not consider this image\n"
     )
     rows = (
-        '1,1.png,5e82.jpg,psoriasis,红斑,红斑。,"Red plaques,\nwith ""silvery"" scales.",,'
+        '2,2.png,5e82.jpg,psoriasis,红斑,红斑。,"Red plaques,\nwith ""silvery"" scales.",,'
         "fitzpatrick17k,,,3,3,inflammatory,non-neoplastic,0,0\n"
-        "2,2.png,000123.png,melanoma ,黑斑,黑斑。,A dark patch.,,ddi,56,True,,,,,0,1\n"
+        "10,10.png,000123.png,melanoma ,黑斑,黑斑。,A dark patch.,,ddi,56,True,,,,,0,1\n"
     )
     text(root / "skincap_v240623.csv", header + rows)
-    for name in ("1.png", "2.png", "not_include/2.png", "not_include/3.png"):
+    for name in ("2.png", "10.png", "not_include/10.png", "not_include/3.png"):
         picture(root / "skincap" / name)
     return root
 
@@ -145,14 +145,14 @@ def test_skincap_both_files_both_captions(tmp_path: Path) -> None:
         [
             ["SkinCAP v240715", None, None],
             ["id", "disease", "caption_en"],
-            [1, "psoriasis", "Red plaque."],
-            [2, "melanoma", "Dark spot."],
+            [2, "psoriasis", "Red plaque."],
+            [10, "melanoma", "Dark spot."],
         ]
     )
     workbook.to_excel(root / "skincap_v240715.xlsx", header=False, index=False)
     assert recognise(tmp_path) == "skincap"
     manifest = import_source("skincap", tmp_path).manifest
-    assert manifest.column("image") == ["SkinCAP/skincap/1.png", "SkinCAP/skincap/2.png"]
+    assert manifest.column("image") == ["SkinCAP/skincap/2.png", "SkinCAP/skincap/10.png"]
     assert manifest.column("caption") == ["Red plaque.", "Dark spot."]
     polished = manifest.column("caption_zh_polish_en")
     assert polished[0] == 'Red plaques,\nwith "silvery" scales.'
@@ -309,13 +309,13 @@ def test_archives_are_read_in_place(tmp_path: Path) -> None:
     assert recognise(archive) == "acne04"
     assert len(import_source("acne04", archive, fold="0").manifest) == 3
     root = skincap(tmp_path / "cap")
-    header = [["", ""], ["id", "caption_en"], [1, "Red."], [2, "Dark."]]
+    header = [["", ""], ["ID", "caption_en"], [2, "Red."], [10, "Dark."]]
     frame = pd.DataFrame(header).assign(disease=["", "disease", "psoriasis", "melanoma"])
     frame.to_excel(root / "skincap_v240715.xlsx", header=False, index=False)
     shutil.make_archive(str(tmp_path / "skincap"), "zip", root)
     manifest = import_source("skincap", tmp_path / "skincap.zip").manifest
     assert manifest.column("caption") == ["Red.", "Dark."]
-    assert manifest.column("image")[0] == "skincap.zip!/skincap/1.png"
+    assert manifest.column("image")[0] == "skincap.zip!/skincap/2.png"
 
 
 @pytest.mark.parametrize("name", templates())

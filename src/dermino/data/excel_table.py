@@ -51,7 +51,8 @@ def read_excel_table(path: str | Path, header: str, sheet: int | str = 0) -> pd.
     cells = cells.where(cells.notna(), None)
     for number, row in enumerate(cells.head(_HEADER_WITHIN).itertuples(index=False)):
         names = [_name(cell) for cell in row]
-        if header.lower() in [name.lower() for name in names]:
+        names = [header if name.lower() == header.lower() else name for name in names]
+        if header in names:
             named = [place for place, name in enumerate(names) if name]
             table = cells.iloc[number + 1 :, named]
             table.columns = pd.Index([names[place] for place in named])

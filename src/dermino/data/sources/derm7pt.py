@@ -13,6 +13,7 @@ from dermino.data.findings import Finding
 from dermino.data.manifest import SourceInfo
 from dermino.data.source import SOURCES, Imported, assemble
 from dermino.data.text_table import read_text_table
+from dermino.errors import UserError
 
 GROUPS = {
     "BCC": "basal cell carcinoma",
@@ -65,6 +66,11 @@ class Derm7pt:
         "multitask multimodal neural nets. IEEE J Biomed Health Inform 23, 538-546 (2019).",
         url="https://derm.cs.sfu.ca",
         vocabulary=tuple(dict.fromkeys([*DIAGNOSES, *GROUPS.values()])),
+        parents=tuple(
+            (diagnosis, GROUPS[group])
+            for diagnosis, group in DIAGNOSES.items()
+            if diagnosis != GROUPS[group]
+        ),
     )
     used_for: ClassVar[tuple[str, ...]] = ("pretraining", "classification")
     layout: ClassVar[str] = "meta/meta.csv, meta/{train,valid,test}_indexes.csv and images/"
@@ -140,6 +146,8 @@ def _official_split(rows: pd.Index, index: FileIndex, findings: list[Finding]) -
         path = index.one(f"{name}_indexes.csv")
         table = read_text_table(path, findings)
         require_columns(table, ("indexes",), path)
-        for place in table["indexes"]:
+        for row, place in table["indexes"].items():
+            if place is None or not place.isdigit():
+                raise UserError(f"{path}, row {row}: {place!r} is no row number.")
             splits[int(place) + 1] = split
     return [splits.get(row, "") for row in rows]

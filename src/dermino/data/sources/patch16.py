@@ -51,13 +51,13 @@ class Patch16:
     )
     used_for: ClassVar[tuple[str, ...]] = ("classification",)
     layout: ClassVar[str] = "tiles-v2.csv and tiles/<class>/*.jpg or *.tif"
-    tells: ClassVar[tuple[str, ...]] = ("tiles*.csv: file, class, set",)
+    tells: ClassVar[tuple[str, ...]] = ("tiles-v2.csv: file, class, set",)
     expected_images: ClassVar[int | None] = 129_364
 
     def read(self, path: Path, keep_missing: bool = False) -> Imported:
         """Read the folder at ``path``; ``keep_missing`` keeps rows whose image is absent."""
         index = FileIndex(path)
-        metadata = index.one("tiles-v2.csv", "tiles*.csv")
+        metadata = index.one("tiles-v2.csv")
         findings: list[Finding] = []
         frame = read_text_table(metadata, findings)
         require_columns(frame, ("file", "class", "set"), metadata)

@@ -101,18 +101,20 @@ class SkinCap:
 def _read_tables(index: FileIndex, findings: list[Finding]) -> tuple[Path, pd.DataFrame]:
     """Return one of the tables' places and all columns of both, those of the CSV first."""
     frames = []
-    place = index.one("skincap_v*.csv", "skincap*.csv", "skincap*.xlsx")
-    for file in index.find("skincap*.csv")[-1:] + index.find("skincap*.xlsx")[-1:]:
+    place = index.one("skincap_v*.csv", "skincap_v*.xlsx")
+    for file in index.find("skincap_v*.csv")[-1:] + index.find("skincap_v*.xlsx")[-1:]:
         path = index.root / file
         is_text = path.suffix.lower() == ".csv"
         frame = read_text_table(path, findings) if is_text else read_excel_table(path, header="id")
-        require_columns(frame, ("id", "disease"), path)
+        require_columns(frame, ("id",), path)
         frame["id"] = frame["id"].str.removesuffix(".png")
         frames.append(frame.dropna(subset="id").drop_duplicates("id").set_index("id"))
     joined = frames[0] if len(frames) == 1 else frames[0].combine_first(frames[1])
+    rows = dict.fromkeys(name for frame in frames for name in frame.index)
     columns = dict.fromkeys(column for frame in frames for column in frame.columns)
-    joined = joined.reindex(columns=list(columns)).reset_index()
+    joined = joined.reindex(index=list(rows), columns=list(columns)).reset_index(names="id")
     joined.index += 1
+    require_columns(joined, ("disease",), place)
     return place, joined.where(joined.notna(), None)
 
 
