@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -92,10 +93,17 @@ class Challenge:
                 f"There is nothing of {self.info.title} in '{path}' or below it.",
                 f"Its layout is: {self.layout}.",
             )
+        published = {part.split: part.expected for part in self.parts if part.expected is not None}
         imported = assemble(
-            frame, index, self.info_of(frame), findings=findings, keep_missing=keep_missing
+            frame,
+            index,
+            self.info_of(frame),
+            findings=findings,
+            expected_images=None if published else self.expected_images,
+            keep_missing=keep_missing,
         )
-        return replace(imported, findings=[*imported.findings, *self._counts(imported.manifest)])
+        counts = differing_counts(imported.manifest, published)
+        return replace(imported, findings=[*imported.findings, *counts])
 
     def info_of(self, frame: pd.DataFrame) -> SourceInfo:
         """Return what is known of the dataset; some have no vocabulary but that of their table."""
@@ -123,20 +131,19 @@ class Challenge:
         frame["labels"] = self.labels(frame)
         return frame.assign(modality=self.modality)
 
-    def _counts(self, manifest: Manifest) -> list[Finding]:
-        """Note what differs from the published numbers, part by part where they are known."""
-        splits = manifest.column("split")
-        known = {part.split: part.expected for part in self.parts if part.expected is not None}
-        counts = {split: (splits.count(split), expected) for split, expected in known.items()}
-        if not counts and self.expected_images is not None:
-            counts = {"all": (len(manifest), self.expected_images)}
-        return [
-            Finding(
-                "note", "number of images differs", f"{split}: {here:,} here, {there:,} published"
-            )
-            for split, (here, there) in counts.items()
-            if here != there
-        ]
+
+def differing_counts(manifest: Manifest, published: Mapping[str, int]) -> list[Finding]:
+    """Note which splits have another number of images than ``published``."""
+    counts = Counter(manifest.column("split"))
+    return [
+        Finding(
+            "note",
+            "number of images differs",
+            f"{split}: {counts[split]:,} here, {number:,} published",
+        )
+        for split, number in published.items()
+        if counts[split] != number
+    ]
 
 
 def named_columns(frame: pd.DataFrame) -> pd.DataFrame:

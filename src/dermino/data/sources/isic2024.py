@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import ClassVar
 
 import pandas as pd
 
 from dermino.data.challenge import Challenge, Part, levels, observed
+from dermino.data.file_index import FileIndex
+from dermino.data.findings import Finding
+from dermino.data.levels import observed_parents
 from dermino.data.manifest import SourceInfo
 from dermino.data.source import SOURCES
 
 _LEVELS = ("iddx_1", "iddx_2", "iddx_3", "iddx_4", "iddx_5")
+_MEASURE = re.compile(r"tbp_lv_(?!location).*|.*_mm")
 _TARGETS = {"0": "Benign", "1": "Malignant"}
 
 
@@ -55,6 +61,15 @@ class Isic2024(Challenge):
     modality: ClassVar[str] = "tbp"
     parts: ClassVar[tuple[Part, ...]] = (_part("train", 401_059), _part("test"))
 
+    def table(
+        self, index: FileIndex, parts: Iterable[Part], findings: list[Finding]
+    ) -> pd.DataFrame:
+        """Return one row per image, with the lesion's measures as numbers."""
+        frame = super().table(index, parts, findings)
+        measures = [name for name in frame.columns if _MEASURE.fullmatch(name)]
+        frame[measures] = frame[measures].apply(pd.to_numeric, errors="coerce")
+        return frame
+
     def labels(self, frame: pd.DataFrame) -> list[list[str]]:
         """All levels of the diagnosis, else benign or malignant."""
         targets = frame.get("target", pd.Series(None, frame.index))
@@ -66,4 +81,5 @@ class Isic2024(Challenge):
     def info_of(self, frame: pd.DataFrame) -> SourceInfo:
         """The finer diagnoses are those that occur."""
         names = dict.fromkeys([*self.info.vocabulary, *observed(frame["labels"])])
-        return replace(self.info, vocabulary=tuple(names))
+        parents = observed_parents(frame, _LEVELS)
+        return replace(self.info, vocabulary=tuple(names), parents=parents)

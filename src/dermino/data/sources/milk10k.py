@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pandas as pd
 
-from dermino.data.challenge import observed, one_hot, read_isic_table
+from dermino.data.challenge import differing_counts, observed, one_hot, read_isic_table
 from dermino.data.columns import require_columns
 from dermino.data.file_index import FileIndex
 from dermino.data.findings import Finding
@@ -30,6 +30,7 @@ _DIAGNOSES = {
     "SCCKA": "squamous cell carcinoma or keratoacanthoma",
     "VASC": "vascular lesion or haemorrhage",
 }
+_TRAINING_IMAGES = 10_480
 _PARTS = {"train": "training", "test": "test"}
 
 
@@ -57,7 +58,7 @@ class Milk10k:
         "MILK10k_{Training,Test}_Input/<lesion_id>/<isic_id>.jpg"
     )
     tells: ClassVar[tuple[str, ...]] = ("MILK10k_*_Metadata.csv",)
-    expected_images: ClassVar[int | None] = 10_480
+    expected_images: ClassVar[int | None] = _TRAINING_IMAGES
 
     def read(self, path: Path, keep_missing: bool = False) -> Imported:
         """Read the folder at ``path``; ``keep_missing`` keeps rows whose image is absent."""
@@ -81,7 +82,8 @@ class Milk10k:
             findings=findings,
             keep_missing=keep_missing,
         )
-        return imported
+        counts = differing_counts(imported.manifest, {"train": _TRAINING_IMAGES})
+        return replace(imported, findings=[*imported.findings, *counts])
 
 
 def _read_part(index: FileIndex, split: str, name: str, findings: list[Finding]) -> pd.DataFrame:
