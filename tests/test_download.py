@@ -1,6 +1,8 @@
+import base64
 import hashlib
 import io
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -20,7 +22,7 @@ from dermino.data.download import Downloaded, download, read_offers
 from dermino.data.download.web import Patience
 from dermino.data.lesion_list import pixel_box
 from dermino.data.source import import_source
-from dermino.errors import UserError
+from dermino.errors import DiskFull, UserError
 
 QUICK = Patience(attempts=3, first_wait=0.01, longest_wait=2.0, timeout=0.5)
 BIG = bytes(range(256)) * 4096
@@ -36,6 +38,10 @@ def picture(form: str = "PNG", size: tuple[int, int] = (40, 20), orientation: in
     return data.getvalue()
 
 
+def md5(content: bytes) -> str:
+    return base64.b64encode(hashlib.md5(content).digest()).decode()
+
+
 class Publisher:
     """A host that serves ``files``; ``fail`` may answer in their place, by path and try."""
 
@@ -44,6 +50,7 @@ class Publisher:
         self.fail: Callable[[Any, str, int], bool] = lambda handler, path, attempt: False
         self.asked: Counter[str] = Counter()
         self.ranges: list[str] = []
+        self.md5: dict[str, str] = {}
         self.at_once = self.most_at_once = 0
         self._lock = threading.Lock()
         publisher = self
@@ -96,6 +103,9 @@ class Publisher:
             handler.send_response(200)
         handler.send_header("ETag", tag)
         handler.send_header("Content-Length", str(len(content) - start))
+        handler.send_header(
+            "X-Goog-Hash", f"crc32c=AAAAAA==,md5={self.md5.get(path, md5(content))}"
+        )
         handler.end_headers()
         handler.wfile.write(content[start:stop_at])
         if stop_at is not None:
@@ -178,7 +188,7 @@ def test_dead_links_are_listed_and_not_asked_again(tmp_path: Path, publisher: Pu
         "gone.zip": "HTTP 404",
         "always.zip": "HTTP 500",
         "forbidden.zip": "HTTP 403",
-        "patient.zip": "HTTP 503",
+        "patient.zip": "host asks to be left alone",
     }
     assert reasons(done) == expected
     assert publisher.asked["always.zip"] == 3
@@ -189,6 +199,9 @@ def test_dead_links_are_listed_and_not_asked_again(tmp_path: Path, publisher: Pu
     assert (again.fetched, again.kept) == (0, 1)
     assert publisher.asked["gone.zip"] == 1
     assert publisher.asked["always.zip"] == 6, "what may come back is asked again"
+    publisher.asked.clear()
+    assert fetch(tmp_path, publisher, {"files": names[::-1], "per_host": 1}).kept == 1
+    assert publisher.asked == {"patient.zip": 1}, "a host that asks for it is left alone"
     publisher.files["gone.zip"] = BIG
     assert fetch(tmp_path, publisher, {"files": names[:2]}, retry_dead=True).fetched == 1
 
@@ -230,6 +243,25 @@ def test_a_file_that_is_not_the_published_one_is_refused(
         ".lock",
         "download.findings.csv",
     ]
+
+
+def test_the_checksum_that_a_host_states_is_kept_to(tmp_path: Path, publisher: Publisher) -> None:
+    publisher.files = {"a.png": BIG, "b.png": BIG}
+    publisher.md5["b.png"] = md5(b"something else")
+    done = fetch(tmp_path, publisher, {"files": list(publisher.files)})
+    assert reasons(done) == {"b.png": "transfer was damaged"}
+    assert publisher.asked == {"a.png": 1, "b.png": 3}
+
+
+def test_a_full_disk_ends_the_download_at_once(
+    tmp_path: Path, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher.files = {f"{number}.zip": BIG for number in range(20)}
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
+    with pytest.raises(DiskFull, match=r"no room for '.*\.zip'"):
+        fetch(tmp_path, publisher, {"files": list(publisher.files), "per_host": 1})
+    assert len(publisher.asked) <= 2
 
 
 def test_files_there_are_kept_and_damaged_ones_fetched(
@@ -383,7 +415,7 @@ def test_isic_archive_pages_become_an_export(tmp_path: Path, publisher: Publishe
         name = f"ISIC_000000{number}"
         return {
             "isic_id": name,
-            "attribution": "Hospital, and others",
+            "attribution": "Hospital Italiano de Buenos Aires, and others",
             "copyright_license": "CC-BY",
             "metadata": {"acquisition": {"image_type": "dermoscopic"}, "clinical": {"sex": "male"}},
             "files": {"full": {"url": f"{publisher.url}{name}.jpg", "size": len(picture("JPEG"))}},
@@ -408,6 +440,9 @@ def test_isic_archive_pages_become_an_export(tmp_path: Path, publisher: Publishe
     table = pd.read_csv(tmp_path / "out" / "metadata.csv")
     assert table["isic_id"].tolist() == ["ISIC_0000001", "ISIC_0000002"]
     assert {"attribution", "copyright_license", "image_type", "sex"} <= set(table.columns)
+    manifest = import_source("auto", tmp_path / "out").manifest
+    assert manifest.column("sex") == ["male", "male"]
+    assert manifest.column("modality") == ["dermoscopic", "dermoscopic"]
 
 
 def test_scin_pictures_go_where_the_bucket_has_them(tmp_path: Path, publisher: Publisher) -> None:
@@ -430,8 +465,16 @@ def test_a_list_that_cannot_be_had_is_explained(tmp_path: Path, publisher: Publi
         fetch(tmp_path, publisher, entry)
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
 def test_nothing_is_fetched_without_the_user_s_word(
-    tmp_path: Path, publisher: Publisher, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    publisher: Publisher,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     publisher.files = {"a_Part3.csv": b"x", "b.zip": BIG}
     files: list[object] = [{"path": "b.zip", "bytes": len(BIG)}, "a_Part3.csv"]
@@ -449,6 +492,15 @@ def test_nothing_is_fetched_without_the_user_s_word(
     with pytest.raises(SystemExit, match="0"):
         main([*arguments, "--only", "*part3*", "--yes"])
     assert publisher.asked == {"a_Part3.csv": 1}
+    monkeypatch.setattr("sys.stdin", Terminal("n\n"))
+    with pytest.raises(SystemExit, match="0"):
+        main(arguments)
+    assert "Nothing was fetched." in capsys.readouterr().out
+    assert "b.zip" not in publisher.asked
+    monkeypatch.setattr("sys.stdin", Terminal("y\n"))
+    with pytest.raises(SystemExit, match="0"):
+        main(arguments)
+    assert (out / "b.zip").read_bytes() == BIG
     with pytest.raises(SystemExit, match="2"):
         main(["data", "download", "isic2107", "--out", str(out), "--yes"])
     assert "Did you mean 'isic2017'" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -70,6 +71,9 @@ def download_data(
         addresses=addresses,
     )
     typer.echo(f"{done.fetched:,} files fetched, {done.kept:,} were there.")
-    if done.findings:
-        typer.echo(f"{len(done.findings):,} could not be had: see {out}/download.findings.csv")
+    reasons = Counter(finding.problem for finding in done.findings)
+    for reason, count in reasons.most_common(10):
+        typer.echo(f"{count:,} not: {reason}")
+    if reasons:
+        typer.echo(f"All of them: {out}/download.findings.csv")
     typer.echo(f"Next: dermino data import auto {out} --out {out.name}.parquet")

@@ -171,8 +171,8 @@ class _Session:
         path = self._folder / target.path
         part = path.with_name(f"{path.name}.part")
         try:
-            if host.silent:
-                raise Dead("host does not answer", final=False)
+            if host.given_up:
+                raise Dead(host.given_up, final=False)
             sha256 = self._web.fetch(target, part, host)
             size = part.stat().st_size
             try:

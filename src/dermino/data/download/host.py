@@ -21,6 +21,11 @@ class Host:
         Seconds between the starts of two requests.
     stop:
         Ends all waiting.
+
+    Attributes
+    ----------
+    given_up:
+        Why it is not asked any more in this call, if it is not.
     """
 
     def __init__(self, delay: float, stop: threading.Event) -> None:
@@ -30,11 +35,7 @@ class Host:
         self._next = 0.0
         self._held_until = 0.0
         self._unanswered = 0
-
-    @property
-    def silent(self) -> bool:
-        """Whether so many addresses in a row got no answer that asking on is pointless."""
-        return self._unanswered >= _SILENT_AFTER
+        self.given_up = ""
 
     def wait_for_turn(self) -> None:
         """Wait until a request may start; Stopped if there will be none."""
@@ -54,6 +55,8 @@ class Host:
             self._held_until = max(self._held_until, time.monotonic() + seconds)
 
     def answered(self, yes: bool) -> None:
-        """Note whether an address was answered at all, be it by an error."""
+        """Note whether a request was answered at all, be it by an error; give up after three."""
         with self._lock:
             self._unanswered = 0 if yes else self._unanswered + 1
+            if self._unanswered >= _SILENT_AFTER:
+                self.given_up = "host does not answer"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import errno
 import hashlib
 import os
 import random
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -125,8 +128,8 @@ class Web:
 
         def transfer_and_check() -> str:
             with _failures():
-                self._transfer(target, part)
-            return _checked(target, part)
+                stated = self._transfer(target, part)
+            return _checked(target, part, stated)
 
         part.parent.mkdir(parents=True, exist_ok=True)
         complete = False
@@ -134,6 +137,10 @@ class Web:
             sha256 = self._persist(host, transfer_and_check, progress=lambda: _size(part))
             complete = True
             return sha256
+        except OSError as error:
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                raise _disk_full(part) from error
+            raise
         finally:
             if complete or not part.is_file():
                 _validator(part).unlink(missing_ok=True)
@@ -149,10 +156,12 @@ class Web:
                 host.answered(not failure.unanswered)
                 failures = 1 if progress() > before else failures + 1
                 wait = failure.wait
-                if failures >= self._patience.attempts or (wait or 0) > self._patience.longest_wait:
+                if wait is not None and wait > self._patience.longest_wait:
+                    host.given_up = "host asks to be left alone"
+                if host.given_up:
+                    raise Dead(host.given_up, str(failure), final=False) from failure
+                if failures >= self._patience.attempts:
                     raise Dead(str(failure), f"{failures} tries", final=False) from failure
-                if host.silent:
-                    raise Dead("host does not answer", str(failure), final=False) from failure
                 # Random, or all that failed together would return together.
                 backoff = self._patience.first_wait * 2 ** (failures - 1) * random.uniform(0.5, 1)
                 host.hold(min(backoff, self._patience.longest_wait) if wait is None else wait)
@@ -163,7 +172,8 @@ class Web:
                 host.answered(True)
                 return result
 
-    def _transfer(self, target: Target, part: Path) -> None:
+    def _transfer(self, target: Target, part: Path) -> str | None:
+        """Bring ``part`` to its end; return the file's MD5 where the host states it."""
         start, validator = _size(part), _read_validator(part)
         headers = {"Accept-Encoding": "identity"}
         if start and validator:
@@ -192,6 +202,7 @@ class Web:
                         raise Stopped
         if total is not None and _size(part) != total:
             raise _Passing("transfer broke off")
+        return None if encoded else _stated_md5(answer.headers)
 
 
 @contextmanager
@@ -233,9 +244,20 @@ def _retry_after(value: str | None) -> float | None:
     return max(0.0, (date - datetime.now(UTC)).total_seconds())
 
 
-def _checked(target: Target, part: Path) -> str:
+def _stated_md5(headers: httpx2.Headers) -> str | None:
+    """Return the MD5 of the whole file, as Google's storage states it in ``x-goog-hash``."""
+    if headers.get("x-goog-stored-content-encoding", "identity") != "identity":
+        return None  # It is that of the packed file.
+    stated = re.search(r"md5=([A-Za-z0-9+/]{22}==)", headers.get("x-goog-hash", ""))
+    return base64.b64decode(stated[1]).hex() if stated else None
+
+
+def _checked(target: Target, part: Path, stated_md5: str | None) -> str:
     """Return the file's SHA-256; a file that is not what was promised is removed."""
     found = digests(part)
+    if stated_md5 not in {None, found["md5"]}:
+        part.unlink()
+        raise _Passing("transfer was damaged")
     wrong = [name for name in _DIGESTS if getattr(target, name) not in {None, found[name]}]
     if target.size is not None and _size(part) != target.size:
         wrong.insert(0, "size")
@@ -257,10 +279,14 @@ def digests(path: Path) -> dict[str, str]:
 
 def _check_space(part: Path, size: int) -> None:
     if size > shutil.disk_usage(part.parent).free:
-        raise DiskFull(
-            f"'{part.name}' needs {size / 1e9:.1f} GB, and the disk has less left.",
-            "Free some space, or choose another --out, and run the command again.",
-        )
+        raise _disk_full(part)
+
+
+def _disk_full(part: Path) -> DiskFull:
+    return DiskFull(
+        f"The disk has no room for '{part.with_suffix('')}'.",
+        "Free some space, or choose another --out, and run the command again: it goes on.",
+    )
 
 
 def _strong_validator(headers: httpx2.Headers) -> str:
