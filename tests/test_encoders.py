@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import timm
 import torch
@@ -181,18 +180,6 @@ def test_small_crops_use_the_resized_position_embedding() -> None:
         class_token, patches = model(torch.randn(1, 3, 42, 42))
     assert class_token.shape == (1, 384)
     assert patches.shape == (1, 9, 384)
-
-
-def test_stochastic_depth_keeps_the_expectation() -> None:
-    torch.manual_seed(0)
-    for rate in (0.05, 0.4):
-        model = MaskedVisionTransformer(dinov2(28, depth=1), drop_path=rate)
-        branch = torch.nn.Linear(384, 384)
-        tokens = torch.randn(64, 5, 384)
-        with torch.inference_mode():
-            runs = [model._residual(tokens, branch).mean() for _ in range(300)]
-            expected = (tokens + branch(tokens)).mean()
-        np.testing.assert_allclose(torch.stack(runs).mean(), expected, atol=2e-3)
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared weights are not here")

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from pathlib import Path
 from unittest.mock import Mock
@@ -72,12 +72,13 @@ def assert_same_encoder(run: Path, other: Path) -> None:
 
 
 def before_step(monkeypatch: pytest.MonkeyPatch, act: Callable[[Trainer, Batch], None]) -> None:
-    """Call ``act`` before each step."""
+    """Call ``act`` before each step, which is one batch here."""
     real = Trainer.take_step
 
-    def take_step(self: Trainer, batch: Batch, *arguments: object) -> object:
+    def take_step(self: Trainer, batches: Iterable[Batch], *arguments: object) -> object:
+        (batch,) = batches
         act(self, batch)
-        return real(self, batch, *arguments)
+        return real(self, [batch], *arguments)
 
     monkeypatch.setattr(Trainer, "take_step", take_step)
 

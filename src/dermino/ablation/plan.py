@@ -71,7 +71,7 @@ class AblationPlan:
             method = run.config.method if run else str(row.method)
             shown.add_row(row.name, method, self._state(row), " ".join(row.overrides) or "none")
         console.print(shown)
-        batch = self.config.batch_size_per_device
+        batch = self.config.batch_size()
         sentences = (
             f"Every row: {self.steps:,} steps of {batch} images, "
             f"{self.steps * batch / self.images:.1f} passes over all {self.images:,}, "
@@ -127,7 +127,7 @@ def plan_ablation(
     tested = evaluate_on or split_manifests(data, manifests)
     seen = seen_images(images, None, config.model.init)
     evaluation = Evaluation.prepare(tested, seen, out / RESULTS_FOLDER, cache)
-    steps = Length.of(config, len(images), config.batch_size_per_device).steps
+    steps = Length.of(config, len(images), config.batch_size()).steps
     runs = {}
     for row in layout.chosen(None):
         if row.method is not None and row.method not in METHODS:

@@ -62,7 +62,7 @@ class RowRun:
             return None
         step, seconds = 0.0, 0.0
         for record in read_metrics(self.folder):
-            images = (record["step"] - step) * self.config.batch_size_per_device
+            images = (record["step"] - step) * self.config.batch_size()
             seconds += images / record["images_per_second"]
             step = record["step"]
         return seconds
@@ -92,7 +92,7 @@ class RowRun:
         labels = taxonomy.encode(images) if taxonomy is not None else None
         seen = seen_images(images, labels, self.config.model.init)
         asked = {
-            "batch_size": self.config.batch_size_per_device,
+            "batch_size": self.config.batch_size(),
             "taxonomy": taxonomy.fingerprint if taxonomy is not None else None,
         }
         try:

@@ -10,7 +10,10 @@ import torch
 
 from dermino.knowledge.encoded_labels import EncodedLabels
 from dermino.models.preprocess import Preprocess
-from dermino.pretrain.views.photometric import apply_photometric
+from dermino.models.stochastic_depth import Paths
+from dermino.pretrain.views.masking import FixedMasking
+from dermino.pretrain.views.photometric import NUM_PARAMETERS, apply_photometric
+from dermino.pretrain.views.view import View, Views
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,11 @@ class Batch:
         Rows that had to be replaced because their image cannot be read.
     failure:
         Why no replacement could be read either; empty where one could.
+    global_paths, local_paths:
+        Residual branches that the crops take; None = all.
+    labelled:
+        () float32, images with labels in an average batch of the optimiser's step, over its
+        batches and all processes; None = count this batch's.
     """
 
     global_crops: torch.Tensor
@@ -66,9 +74,40 @@ class Batch:
     rows: torch.Tensor
     unreadable: tuple[int, ...]
     failure: str
+    global_paths: Paths | None = None
+    local_paths: Paths | None = None
+    labelled: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @classmethod
+    def blank(cls, views: Views, patch_size: int, size: int) -> Batch:
+        """Return ``size`` black images without labels, as the loader would, masked alike.
+
+        Where blocks are masked, as many patches are as in a real batch.
+        """
+        wide, narrow = views.global_views, views.local_views
+        patches = (wide[0].size // patch_size) ** 2
+        masks = torch.zeros(len(wide) * size, patches if views.masking else 0, dtype=torch.bool)
+        if isinstance(views.masking, FixedMasking):
+            masks[:, : views.masking.count(patches)] = True
+        elif views.masking is not None:
+            share = sum(views.masking.ratio) / 2
+            masks[: int(len(masks) * views.masking.probability), : int(patches * share)] = True
+        return cls(
+            global_crops=_black(wide, size),
+            local_crops=_black(narrow, size),
+            global_photometric=torch.zeros(len(wide) * size, NUM_PARAMETERS),
+            local_photometric=torch.zeros(len(narrow) * size, NUM_PARAMETERS),
+            masks=masks,
+            masked_indices=masks.flatten().nonzero().squeeze(1),
+            targets=torch.zeros(size, 0, dtype=torch.uint8),
+            known=torch.zeros(size, 0, dtype=torch.uint8),
+            rows=torch.zeros(size, dtype=torch.int64),
+            unreadable=(),
+            failure="",
+        )
 
     def pin_memory(self) -> Batch:
         """Pin every tensor, so that it can be copied while the device works."""
@@ -153,6 +192,11 @@ class Collate:
             unreadable=tuple(row for sample in samples for row in sample.unreadable),
             failure=next((sample.failure for sample in samples if sample.failure), ""),
         )
+
+
+def _black(views: tuple[View, ...], size: int) -> torch.Tensor:
+    side = views[0].size if views else 0
+    return torch.zeros(len(views) * size, 3, side, side, dtype=torch.uint8)
 
 
 def _channels_last(crops: list[torch.Tensor]) -> torch.Tensor:

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from dermino.config import Config
+from dermino.errors import UserError
 from dermino.pretrain.objectives.image import Pairing
 from dermino.pretrain.objectives.knowledge import Reduction
 from dermino.pretrain.views.photometric import Blur
@@ -27,12 +35,15 @@ class ModelConfig(Config):
     """The backbone.
 
     ``init`` names the weights to start from: a run folder, a file, ``timm:NAME``, or nothing for
-    random weights. ``model_args`` go to timm as they are.
+    random weights. ``drop_path`` is the rate of stochastic depth in every block.
+    ``checkpoint_activations`` computes blocks twice instead of keeping what is inside them.
+    ``model_args`` go to timm as they are.
     """
 
     architecture: str = "vit_base_patch14_dinov2"
     init: str | None = None
     drop_path: float = Field(0.3, ge=0, lt=1)
+    checkpoint_activations: bool = False
     model_args: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("model_args")
@@ -217,6 +228,9 @@ class PretrainConfig(Config):
     The length is ``epochs`` of ``epoch_length`` steps; without ``epoch_length`` an epoch is one
     true pass over the images. ``steps`` sets the length directly and stretches or shrinks every
     schedule with it.
+
+    ``accumulate_grad_batches`` batches make one optimiser step, and the learning rate and every
+    schedule count their images together. ``batch_size_per_device: auto`` tries out what fits.
     """
 
     method: str = "dermino"
@@ -232,15 +246,33 @@ class PretrainConfig(Config):
     swav: SwAVConfig = SwAVConfig()
     panderm: PanDermConfig = PanDermConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
-    batch_size_per_device: PositiveInt = 256
+    batch_size_per_device: PositiveInt | Literal["auto"] = 256
+    accumulate_grad_batches: PositiveInt = 1
     epochs: float = Field(100, gt=0)
     epoch_length: PositiveInt | None = None
     steps: PositiveInt | None = None
     seed: int = Field(0, ge=0, lt=2**32)
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
+    compile: bool = False
     workers: NonNegativeInt | Literal["auto"] = "auto"
     checkpoint_every: PositiveInt = 1000
     keep_checkpoints: PositiveInt = 2
     log_every: PositiveInt = 10
     monitor: MonitorConfig = MonitorConfig()
     loggers: tuple[str, ...] = ("jsonl", "tensorboard")
+
+    def batch_size(self, devices: int = 1) -> int:
+        """Return the images of one optimiser step over all devices.
+
+        Raises
+        ------
+        UserError
+            If the batch is still ``auto``.
+        """
+        if self.batch_size_per_device == "auto":
+            raise UserError(
+                "batch_size_per_device=auto is worked out when a run starts, not here.",
+                "Use --set batch_size_per_device=NUMBER.",
+            )
+        return self.batch_size_per_device * devices * self.accumulate_grad_batches

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from timm.models.vision_transformer import VisionTransformer
+import torch
 
 from dermino.data.manifest import Manifest
 from dermino.files import atomic_path
@@ -23,18 +24,21 @@ SEEN_FILE = "seen.parquet"
 
 def export_encoder(
     path: Path,
-    vit: VisionTransformer,
+    state: Mapping[str, torch.Tensor],
     config: PretrainConfig,
     seen: dict[str, dict[str, int]] | None,
 ) -> None:
-    """Write a backbone as a file that timm loads directly; ``seen`` None means unknown."""
+    """Write a backbone's tensors as a file that timm loads directly; ``seen`` None means unknown.
+
+    Sharded ones have to be made whole before.
+    """
     described = EncoderFile(
         architecture=config.model.architecture,
         model_args=model_args(config.model, config.views),
         preprocess=Preprocess.for_size(config.views.global_size),
         seen=seen,
     )
-    described.write(path, vit.state_dict())
+    described.write(path, dict(state))
 
 
 def seen_images(manifest: Manifest, labels: EncodedLabels | None, init: str | None) -> pa.Table:

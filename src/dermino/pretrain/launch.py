@@ -7,25 +7,53 @@ from typing import Any
 
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.strategies import ModelParallelStrategy
+from timm.models.vision_transformer import Block
+from torch import nn
 
 from dermino.pretrain.config import PretrainConfig
+from dermino.pretrain.sharding import shard
 
 
 def build_fabric(config: PretrainConfig) -> Fabric:
-    """Set up this process: alone, or as one of ``torchrun``'s or SLURM's.
+    """Set up this process: alone, or as one of ``torchrun``'s or of SLURM's ``srun``.
 
-    One process drives one device; with ``torchrun`` on CPUs the processes talk through gloo.
+    One process drives one device; on CPUs the processes talk through gloo. Alone there is nothing
+    to spread, whatever the recipe's strategy.
     """
     accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     options: dict[str, Any] = {"accelerator": accelerator, "devices": 1}
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        local = int(os.environ["LOCAL_WORLD_SIZE"])
-        options["devices"] = local
-        options["num_nodes"] = int(os.environ["WORLD_SIZE"]) // local
+    local, nodes = processes_per_node(), number_of_nodes()
+    if local * nodes > 1:
+        options["devices"], options["num_nodes"] = local, nodes
         options["strategy"] = "ddp"
+        if config.strategy == "fsdp":
+            options["strategy"] = ModelParallelStrategy(
+                shard, data_parallel_size=local * nodes, tensor_parallel_size=1
+            )
     fabric = Fabric(precision=resolve_precision(config, accelerator), **options)
     fabric.launch()
     return fabric
+
+
+def processes_per_node() -> int:
+    """Return how many processes ``torchrun`` or ``srun`` has started on this machine."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return int(os.environ["LOCAL_WORLD_SIZE"])
+    return int(os.environ.get("SLURM_NTASKS", "1")) // number_of_nodes() if _under_srun() else 1
+
+
+def number_of_nodes() -> int:
+    """Return on how many machines ``torchrun`` or ``srun`` has started processes."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return int(os.environ["WORLD_SIZE"]) // int(os.environ["LOCAL_WORLD_SIZE"])
+    return int(os.environ.get("SLURM_NNODES", "1")) if _under_srun() else 1
+
+
+def _under_srun() -> bool:
+    # In a shell on a node SLURM's variables are there, but nobody has started the other tasks.
+    interactive = os.environ.get("SLURM_JOB_NAME") in {"bash", "interactive"}
+    return "SLURM_PROCID" in os.environ and "SLURM_STEP_ID" in os.environ and not interactive
 
 
 def resolve_precision(config: PretrainConfig, accelerator: str) -> Any:
@@ -47,5 +75,14 @@ def resolve_workers(config: PretrainConfig, fabric: Fabric) -> int:
     cores = os.cpu_count() or 1
     if fabric.device.type == "cpu":
         return 1 if cores > 1 else 0
-    local = max(fabric.world_size // max(int(os.environ.get("GROUP_WORLD_SIZE", "1")), 1), 1)
-    return max(min(cores // local - 1, 16), 1)
+    return max(min(cores // processes_per_node() - 1, 16), 1)
+
+
+def compile_blocks(method: nn.Module) -> None:
+    """Compile every transformer block in place, the teacher's too; parameters keep their names.
+
+    Blocks are alike, so one of them is compiled for each shape of its input.
+    """
+    for module in method.modules():
+        if isinstance(module, Block):
+            module.compile()

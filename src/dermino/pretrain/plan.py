@@ -22,6 +22,7 @@ FILE_NAME = "plan.json"
 # Bytes kept for the backward pass per token, channel and block: residual stream and norms, qkv and
 # attention output, layer scale, the four-fold hidden layer before and after GELU.
 _ACTIVATION_BYTES = {"32-true": 72, "bf16-mixed": 48}
+_RESIDUAL_BYTES = 4
 # Logits, their scaled float32 copy and the gradient.
 _LOGIT_BYTES = 12
 
@@ -42,6 +43,8 @@ class Plan:
         The taxonomy's fingerprint; None without one.
     batch_size:
         Images of one step over all devices.
+    accumulate_grad_batches:
+        In how many parts a device takes its images of a step.
     peak_lr:
         Learning rate after scaling with the batch.
     first_loss, first_loss_of:
@@ -64,6 +67,7 @@ class Plan:
     taxonomy: str | None
     devices: int
     batch_size: int
+    accumulate_grad_batches: int
     steps: int
     epochs: float
     epoch_length: float
@@ -91,10 +95,10 @@ class Plan:
         table.add_row("concepts", f"{self.concepts:,}" if self.concepts else "none")
         table.add_row("method", f"{self.method}, {self.architecture} from {self.init}")
         table.add_row("trained", f"{self.parameters / 1e6:.1f} million parameters")
-        per_device = self.batch_size // self.devices
-        table.add_row(
-            "batch", f"{self.batch_size} images ({self.devices} x {per_device}), {self.precision}"
-        )
+        parts = self.accumulate_grad_batches
+        shape = f"{self.devices} x {self.batch_size // self.devices // parts}"
+        shape += f" x {parts} accumulated" if parts > 1 else ""
+        table.add_row("batch", f"{self.batch_size} images ({shape}), {self.precision}")
         table.add_row(
             "length",
             f"{self.steps:,} steps = {self.epochs:g} epochs of {self.epoch_length:g} steps "
@@ -126,12 +130,13 @@ def make_plan(
     UserError
         If one batch holds more images than there are.
     """
-    batch_size = config.batch_size_per_device * devices
+    batch_size = config.batch_size(devices)
     if batch_size > len(manifest):
         raise UserError(
-            f"A batch of {batch_size} images ({devices} devices x {config.batch_size_per_device}) "
+            f"A batch of {batch_size} images ({devices} devices x {batch_size // devices}) "
             f"is larger than the data: {len(manifest)} images.",
-            f"Use --set batch_size_per_device={max(len(manifest) // devices // 2, 1)} or less.",
+            "Use --set batch_size_per_device="
+            f"{max(len(manifest) // (2 * devices * config.accumulate_grad_batches), 1)} or less.",
         )
     length = Length.of(config, len(manifest), batch_size)
     trained = sum(p.numel() for p in method.parameters() if p.requires_grad)
@@ -150,6 +155,7 @@ def make_plan(
         taxonomy=taxonomy.fingerprint if taxonomy is not None else None,
         devices=devices,
         batch_size=batch_size,
+        accumulate_grad_batches=config.accumulate_grad_batches,
         steps=length.steps,
         epochs=config.epochs,
         epoch_length=length.epoch_length,
@@ -159,7 +165,13 @@ def make_plan(
         precision=precision,
         first_loss=method.first_loss(batch_size),
         first_loss_of=method.first_loss_of,
-        memory_gib=_memory_gib(config, method, precision),
+        memory_gib=memory_gib(
+            config,
+            method,
+            precision,
+            batch_size // devices // config.accumulate_grad_batches,
+            devices,
+        ),
         neighbours=neighbours,
     )
     return plan, length
@@ -176,12 +188,24 @@ def count_sources(manifest: Manifest, labels: EncodedLabels | None) -> dict[str,
     }
 
 
-def _memory_gib(config: PretrainConfig, method: Method, precision: str) -> float:
-    """Estimate weights, gradients, Adam's moments, fixed networks and what backward must keep."""
+def memory_gib(
+    config: PretrainConfig, method: Method, precision: str, batch_size: int, devices: int = 1
+) -> float:
+    """Estimate what a device needs for ``batch_size`` images at a time.
+
+    Weights, gradients, Adam's moments (their share of them under FSDP), fixed networks and what
+    the backward pass must keep.
+    """
     trained = sum(p.numel() for p in method.parameters() if p.requires_grad)
     fixed = sum(p.numel() for p in method.parameters() if not p.requires_grad)
-    batch = config.batch_size_per_device
+    states = 16.0 * trained + 4 * fixed
+    if config.strategy == "fsdp":
+        states /= devices
     kept = 1 - config.model.drop_path if config.model.drop_path > 0.1 else 1.0
-    activations = method.activations(batch) * _ACTIVATION_BYTES[precision] * kept
-    scores = method.num_scores(batch) * _LOGIT_BYTES
-    return (16 * trained + 4 * fixed + activations + scores) / 2**30
+    activations = method.activations(batch_size) * _ACTIVATION_BYTES[precision] * kept
+    if config.model.checkpoint_activations:
+        # One block's inside at a time, and what enters each.
+        activations /= len(method.encoder.blocks)
+        activations += method.activations(batch_size) * _RESIDUAL_BYTES
+    scores = method.num_scores(batch_size) * _LOGIT_BYTES
+    return (states + activations + scores) / 2**30

@@ -22,6 +22,7 @@ from dermino.knowledge.prototypes import initial_prototypes
 from dermino.knowledge.taxonomy import Taxonomy
 from dermino.models.encoder_file import FILE_NAME as ENCODER_FILE
 from dermino.pretrain.backbone import build_backbone, seen_before
+from dermino.pretrain.batch_size import settle_batch_size
 from dermino.pretrain.checkpoint import load_checkpoint
 from dermino.pretrain.config import PretrainConfig
 from dermino.pretrain.dataset import REPLACEMENTS, PretrainDataset
@@ -32,7 +33,8 @@ from dermino.pretrain.method import METHODS, Method
 from dermino.pretrain.monitors.held_out import hold_out
 from dermino.pretrain.plan import FILE_NAME as PLAN_FILE
 from dermino.pretrain.plan import Plan, make_plan
-from dermino.pretrain.resume import CONFIG_FILE, refuse_another_run
+from dermino.pretrain.resume import CONFIG_FILE, keep_batch_size, refuse_another_run
+from dermino.pretrain.sharding import whole
 from dermino.pretrain.summary import write_summary
 from dermino.pretrain.trainer import Trainer
 from dermino.progress import console
@@ -101,6 +103,9 @@ def pretrain(
 
     fabric = build_fabric(config)
     model = _build_method(method_class, config, taxonomy)
+    if resume:
+        config = keep_batch_size(run, config, fabric.world_size)
+    config = settle_batch_size(config, fabric, model, len(manifest))
     plan, length = make_plan(
         config,
         manifest,
@@ -115,7 +120,7 @@ def pretrain(
         manifest,
         model.views(config),
         model.encoder.patch_embed.patch_size[0],
-        plan.batch_size,
+        plan.batch_size // config.accumulate_grad_batches,
         config.seed,
         config.data,
     )
@@ -138,6 +143,7 @@ def _start(
     if checkpoint is not None:
         refuse_another_run(run, config, plan.to_dict(), images)
         trainer.load(checkpoint)
+    encoder = whole(trainer.method.encoder.state_dict())
     if not trainer.fabric.is_global_zero:
         return
     before = seen_before(config.model)
@@ -151,15 +157,16 @@ def _start(
         write_json(run / PLAN_FILE, plan.to_dict())
         write_json(run / INPUTS_FILE, inputs)
         write_seen(run, images)
-        export_encoder(run / START_FILE, trainer.method.encoder, config, before)
+        export_encoder(run / START_FILE, encoder, config, before)
 
 
 def _export(trainer: Trainer, plan: Plan) -> None:
     """Write what the run has made."""
+    encoder = whole(trainer.method.encoder.state_dict())
     if trainer.fabric.is_global_zero:
         run, config = trainer.run, trainer.config
         seen = {**(seen_before(config.model) or {}), **plan.sources}
-        export_encoder(run / ENCODER_FILE, trainer.method.encoder, config, seen)
+        export_encoder(run / ENCODER_FILE, encoder, config, seen)
         write_summary(run, plan)
         console.print(f"Encoder: {run / ENCODER_FILE}")
 

@@ -26,7 +26,7 @@ from dermino.pretrain.pretrain import INPUTS_FILE, select
 from dermino.pretrain.resume import CONFIG_FILE
 
 
-def replay(run: str | Path, step: int) -> Batch:
+def replay(run: str | Path, step: int, part: int = 0) -> Batch:
     """Return the batch of a step as the run's method saw it, of all processes together.
 
     Random numbers depend on the place in the run only, so no other step has to be repeated.
@@ -37,6 +37,8 @@ def replay(run: str | Path, step: int) -> Batch:
         A run folder; its manifests and taxonomy must be where they were.
     step:
         The step, counted from 1 as in ``metrics.jsonl`` and ``nonfinite.jsonl``.
+    part:
+        Which of its batches, counted from 0, where gradients are accumulated over several.
 
     Raises
     ------
@@ -54,6 +56,9 @@ def replay(run: str | Path, step: int) -> Batch:
         ) from error
     if not 1 <= step <= plan["steps"]:
         raise UserError(f"'{run}' has no step {step}.", f"Its steps are 1 to {plan['steps']}.")
+    parts = plan.get("accumulate_grad_batches", 1)
+    if not 0 <= part < parts:
+        raise UserError(f"A step has no batch {part}.", f"Its batches are 0 to {parts - 1}.")
     config = load_config(PretrainConfig, run / CONFIG_FILE)
     images = read_manifests(inputs["data"])
     held_out = hold_out(images, inputs["splits"], config.monitor, config.seed)
@@ -71,10 +76,10 @@ def replay(run: str | Path, step: int) -> Batch:
         manifest,
         METHODS.get(config.method).views(config),
         backbone.patch_embed.patch_size[0],
-        plan["batch_size"],
+        plan["batch_size"] // parts,
         config.seed,
         config.data,
     )
-    first = (step - 1) * dataset.batch_size
+    first = ((step - 1) * parts + part) * dataset.batch_size
     positions = range(first, first + dataset.batch_size)
     return Collate(encoded)([dataset[position] for position in positions]).augmented()

@@ -30,9 +30,42 @@ _FREE = frozenset(
         "monitor.every",
         "monitor.knn_images",
         "loggers",
+        "strategy",
+        "compile",
+        "model.checkpoint_activations",
     }
 )
 _COMPARED = ("batch_size", "taxonomy")
+
+
+def keep_batch_size(run: Path, config: PretrainConfig, devices: int) -> PretrainConfig:
+    """Divide the batch of a run that has begun over the devices there are now.
+
+    So the run learns the same from as many images a step. A recipe that asks for another number of
+    images than the one the run began with stays as it is.
+
+    Raises
+    ------
+    UserError
+        If the batch cannot be divided.
+    """
+    try:
+        stored = json.loads((run / PLAN_FILE).read_text(encoding="utf-8"))
+        begun = load_config(PretrainConfig, run / CONFIG_FILE)
+    except (OSError, ValueError, UserError):
+        return config  # The run has not begun, or cannot be resumed, which is said later.
+    if config.batch_size_per_device not in ("auto", begun.batch_size_per_device):
+        return config
+    parts = devices * begun.accumulate_grad_batches
+    size, rest = divmod(stored["batch_size"], parts)
+    if rest or not size:
+        raise UserError(
+            f"The run in '{run}' has a batch of {stored['batch_size']} images, which cannot be "
+            f"divided over {devices} devices"
+            + (f" x {begun.accumulate_grad_batches} accumulated." if parts > devices else "."),
+            "Resume with a number of devices that divides it.",
+        )
+    return config.model_copy(update={"batch_size_per_device": size})
 
 
 def refuse_another_run(

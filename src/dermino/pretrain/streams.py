@@ -19,8 +19,9 @@ class Stream(IntEnum):
     MASK_TARGETS = 3
     REPLACEMENT = 4
     STEP = 5
-    SOURCE = 8
+    PATHS = 6
     HELD_OUT = 7
+    SOURCE = 8
 
 
 def generator(seed: int, stream: Stream, number: int) -> np.random.Generator:

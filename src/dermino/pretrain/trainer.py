@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import time
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,20 @@ import torch
 from lightning.fabric import Fabric
 
 from dermino.errors import UserError
+from dermino.pretrain.agreement import Agreement
 from dermino.pretrain.batch import Batch
 from dermino.pretrain.checkpoint import save_checkpoint
 from dermino.pretrain.config import PretrainConfig
 from dermino.pretrain.dataset import REPLACEMENTS, PretrainDataset, StepSampler, build_loader
 from dermino.pretrain.display import TrainingDisplay
-from dermino.pretrain.distributed import all_gather, all_gather_numbers, all_reduce_max
+from dermino.pretrain.distributed import (
+    all_gather,
+    all_gather_numbers,
+    all_reduce_max,
+    all_reduce_sum,
+)
 from dermino.pretrain.interruption import Interrupted, Interruption
-from dermino.pretrain.launch import resolve_workers
+from dermino.pretrain.launch import compile_blocks, resolve_workers
 from dermino.pretrain.logger import open_loggers
 from dermino.pretrain.method import Method
 from dermino.pretrain.monitors.held_out import HeldOut
@@ -27,7 +33,10 @@ from dermino.pretrain.monitors.monitors import Monitors
 from dermino.pretrain.nonfinite import NonFiniteSteps
 from dermino.pretrain.parameter_groups import apply_schedule, parameter_groups
 from dermino.pretrain.schedules import Length, Schedules, StepValues
+from dermino.pretrain.sharding import load_whole, whole
+from dermino.pretrain.stochastic_depth import StochasticDepth
 from dermino.pretrain.streams import Stream, torch_seed
+from dermino.pretrain.throughput import Window
 from dermino.pretrain.unreadable import UnreadableImages
 from dermino.progress import console
 
@@ -66,21 +75,31 @@ class Trainer:
     ) -> None:
         self.fabric, self.config, self.method = fabric, config, method
         self.dataset, self.labels, self.length, self.run = dataset, labels, length, run
-        self.schedules = Schedules(config, length, dataset.batch_size)
+        self.accumulate = config.accumulate_grad_batches
+        self.batch_size = dataset.batch_size * self.accumulate
+        self.schedules = Schedules(config, length, self.batch_size)
+        options, blocks = config.model, len(method.encoder.blocks)
+        self.stochastic_depth = StochasticDepth(options.drop_path, blocks, config.seed)
+        if config.compile:
+            compile_blocks(method)
+        # Sharding replaces the parameters, so the optimiser comes second.
+        self.module = fabric.setup_module(method)
         optimizer = torch.optim.AdamW(
-            parameter_groups(method.rules()), lr=0.0, betas=config.optimizer.betas
+            parameter_groups(method.rules()),
+            lr=0.0,
+            betas=config.optimizer.betas,
+            fused=fabric.device.type == "cuda",
         )
-        self.module, self.optimizer = fabric.setup(method, optimizer)
+        self.optimizer = fabric.setup_optimizers(optimizer)
         self.monitors = Monitors(fabric, config, method, held_out)
         self.step = 0
         self.interruption = Interruption()
-        self._agreed = Agreed()
+        self._agreed = Agreement()
 
     def load(self, state: dict[str, Any]) -> None:
         """Continue from a checkpoint."""
         try:
-            self.method.load_state_dict(state["method"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            load_whole(self.method, self.optimizer, state["method"], state["optimizer"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise UserError(
                 f"The checkpoint in '{self.run}' does not fit the recipe: "
@@ -90,11 +109,14 @@ class Trainer:
         self.step = state["step"]
 
     def state(self) -> dict[str, Any]:
-        """Return all that is needed to continue; random numbers follow from the step."""
+        """Return all that is needed to continue; random numbers follow from the step.
+
+        Every process has to ask, since each may hold only a part.
+        """
         return {
             "step": self.step,
-            "method": self.method.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "method": whole(self.method.state_dict()),
+            "optimizer": whole(self.optimizer.state_dict()),
         }
 
     def train(self) -> None:
@@ -107,8 +129,8 @@ class Trainer:
         """
         fabric, config = self.fabric, self.config
         sampler = StepSampler(
-            self.step,
-            self.length.steps,
+            self.step * self.accumulate,
+            self.length.steps * self.accumulate,
             self.dataset.batch_size,
             fabric.global_rank,
             fabric.world_size,
@@ -124,21 +146,22 @@ class Trainer:
         window = Window()
         display = TrainingDisplay(self.step, self.length.steps, fabric.is_global_zero)
         with self.interruption, display, loggers:
-            for batch in loader:
-                window.batch_arrived()
-                self._refuse_blank(batch)
+            for batches in zip(*[iter(loader)] * self.accumulate, strict=True):
+                window.batches_arrived()
+                self._refuse_blank(batches)
                 values = self.schedules.at(self.step)
-                terms = self.take_step(batch.to(fabric.device).augmented(), values)
+                terms = self.take_step(self._on_device(batches), values)
                 self.step += 1
                 last = self.step == self.length.steps
                 agreed = self._agreed
                 logs = self.step % config.log_every == 0 or last
                 saves = self.step % config.checkpoint_every == 0 or last or agreed.signal > 0
                 if agreed.unreadable:
-                    unreadable.note(self.step, all_gather_numbers(batch.unreadable))
-                    unreadable.refuse_many(self.step * self.dataset.batch_size)
+                    rows = [row for batch in batches for row in batch.unreadable]
+                    unreadable.note(self.step, all_gather_numbers(rows))
+                    unreadable.refuse_many(self.step * self.batch_size)
                 if agreed.skipped:
-                    self._note_skipped(skipped, batch, terms)
+                    self._note_skipped(skipped, batches, terms)
                 elif logs:
                     record = self._record(terms, values, window)
                     record["skipped"] = len(skipped.steps)
@@ -152,28 +175,41 @@ class Trainer:
                     raise self._interrupted()
                 window.step_done()
 
-    def take_step(self, batch: Batch, values: StepValues) -> dict[str, torch.Tensor]:
-        """Minimise the sum of the loss terms of one batch.
+    def take_step(self, batches: Iterable[Batch], values: StepValues) -> dict[str, torch.Tensor]:
+        """Minimise the sum of the loss terms, averaged over the batches of one step.
 
         Where the loss or a gradient is no number in any process, all leave the method as it was.
+
+        Parameters
+        ----------
+        batches:
+            As many as gradients are accumulated over, augmented, on the device; may be made one by
+            one, so that one at a time is held.
+        values:
+            The schedules' values.
+
+        Returns
+        -------
+        The terms by name, () float32, of this process.
         """
-        torch.manual_seed(torch_seed(self.config.seed, Stream.STEP, self.step))
-        optimizer = self.config.optimizer
         apply_schedule(
             self.optimizer, values.learning_rate, values.last_layer_lr, values.weight_decay
         )
         # Centres, queues and batch statistics move in the forward pass.
         buffers = list(self.method.buffers())
         before = [buffer.clone() for buffer in buffers]
-        terms = self.module(batch, values)
-        total = torch.stack(list(terms.values())).sum()
-        self.fabric.backward(total)
+        parts, unreadable = [], False
+        for part, batch in enumerate(batches):
+            parts.append(self._backward(batch, part, values))
+            unreadable |= bool(batch.unreadable)
+        terms = {name: torch.stack([p[name] for p in parts]).mean(dim=0) for name in parts[0]}
+        limit = self.config.optimizer.clip_grad or math.inf
         norms = [
-            torch.nn.utils.clip_grad_norm_(module.parameters(), optimizer.clip_grad or math.inf)
+            whole(torch.nn.utils.clip_grad_norm_(module.parameters(), limit))
             for module in self.method.clipped()
         ]
-        sound = torch.stack([total.detach(), *norms]).isfinite().all()
-        self._agreed = self._agree(sound, batch)
+        sound = torch.stack([*terms.values(), *norms]).isfinite().all()
+        self._agreed = Agreement.reach(self.interruption.number, unreadable, sound)
         if self._agreed.skipped:
             for buffer, value in zip(buffers, before, strict=True):
                 buffer.copy_(value)
@@ -181,7 +217,29 @@ class Trainer:
             self.optimizer.step()
             self.method.after_step(values)
         self.optimizer.zero_grad(set_to_none=True)
+        return terms
+
+    def _backward(self, batch: Batch, part: int, values: StepValues) -> dict[str, torch.Tensor]:
+        """Add the gradients of one batch; processes exchange them after the last one of a step."""
+        number, rank = self.step * self.accumulate + part, self.fabric.global_rank
+        seed = torch_seed(self.config.seed, Stream.STEP, number * self.fabric.world_size + rank)
+        torch.manual_seed(seed)
+        batch = self.stochastic_depth.apply(batch, number, rank, self.dataset.batch_size)
+        unfinished = part + 1 < self.accumulate
+        with self.fabric.no_backward_sync(self.module, enabled=unfinished):
+            terms = self.module(batch, values)
+            self.fabric.backward(torch.stack(list(terms.values())).sum() / self.accumulate)
         return {name: term.detach() for name, term in terms.items()}
+
+    def _on_device(self, batches: Sequence[Batch]) -> Iterator[Batch]:
+        """Yield batches augmented, knowing how many images of the whole step have labels."""
+        device, labelled = self.fabric.device, None
+        if len(batches) > 1:
+            counts = [batch.known.any(dim=1).sum() for batch in batches]
+            total = all_reduce_sum(torch.stack(counts).sum().float().to(device))
+            labelled = total / (len(batches) * self.fabric.world_size)
+        for batch in batches:
+            yield replace(batch.to(device).augmented(), labelled=labelled)
 
     def _interrupted(self) -> Interrupted:
         stop = Interrupted(self._agreed.signal, self.step, self.length.steps)
@@ -189,23 +247,15 @@ class Trainer:
             console.print(stop.message)
         return stop
 
-    def _agree(self, sound: torch.Tensor, batch: Batch) -> Agreed:
-        """Let every process know what happened to any of them."""
-        mine = [self.interruption.number, len(batch.unreadable)]
-        numbers = torch.tensor(mine, device=sound.device, dtype=torch.int32)
-        numbers = all_reduce_max(torch.cat([numbers, (~sound).int().reshape(1)]))
-        signal, unreadable, skipped = numbers.tolist()
-        return Agreed(signal, unreadable > 0, skipped > 0)
-
     def _note_skipped(
-        self, skipped: NonFiniteSteps, batch: Batch, terms: dict[str, torch.Tensor]
+        self, skipped: NonFiniteSteps, batches: Sequence[Batch], terms: dict[str, torch.Tensor]
     ) -> None:
         """Write down what is needed to see a skipped step again, or stop."""
         device = self.fabric.device
         wrong = torch.stack([~term.isfinite() for term in terms.values()]).int().to(device)
         flags = all_reduce_max(wrong).tolist()
         names = [name for name, flag in zip(terms, flags, strict=True) if flag]
-        rows = all_gather(batch.rows.to(device)).tolist()
+        rows = all_gather(torch.cat([batch.rows for batch in batches]).to(device)).tolist()
         images = [str(self.dataset.manifest.path(row)) for row in rows]
         skipped.note(self.step, names, seed=self.config.seed, rows=rows, images=images)
         if self.step == self.length.steps == len(skipped.steps):
@@ -213,8 +263,9 @@ class Trainer:
 
     def save(self) -> None:
         """Write a checkpoint; the first process does, the others wait."""
+        state = self.state()
         if self.fabric.is_global_zero:
-            save_checkpoint(self.run, self.step, self.state(), self.config.keep_checkpoints)
+            save_checkpoint(self.run, self.step, state, self.config.keep_checkpoints)
         self.fabric.barrier()
 
     def _record(
@@ -230,56 +281,15 @@ class Trainer:
             weight_decay=values.weight_decay,
             momentum=values.momentum,
             teacher_temp=values.teacher_temp,
-            images_per_second=steps * self.dataset.batch_size / window.seconds,
+            images_per_second=steps * self.batch_size / window.seconds,
             data_wait=window.waited / window.seconds,
         )
         return record
 
-    def _refuse_blank(self, batch: Batch) -> None:
-        if batch.failure:
-            raise UserError(
-                f"{REPLACEMENTS} images in a row cannot be read. {batch.failure}",
-                "Run dermino data check and train on what it leaves.",
-            )
-
-
-@dataclass(frozen=True)
-class Agreed:
-    """What happened in a step to any process of the run.
-
-    Parameters
-    ----------
-    signal:
-        The signal to stop; 0 = none.
-    unreadable:
-        Images had to be replaced.
-    skipped:
-        The loss or a gradient was no number, so that nothing was learnt.
-    """
-
-    signal: int = 0
-    unreadable: bool = False
-    skipped: bool = False
-
-
-class Window:
-    """Time since the last logged step, and the share of it spent waiting for data."""
-
-    def __init__(self) -> None:
-        self.start = self._idle_since = time.perf_counter()
-        self.waited = 0.0
-        self.steps = 0
-
-    def batch_arrived(self) -> None:
-        """A batch is there; the step begins."""
-        self.waited += time.perf_counter() - self._idle_since
-        self.steps += 1
-
-    def step_done(self) -> None:
-        """The step is over; from here on the loop waits."""
-        self._idle_since = time.perf_counter()
-
-    @property
-    def seconds(self) -> float:
-        """Length of the window so far."""
-        return max(time.perf_counter() - self.start, 1e-9)
+    def _refuse_blank(self, batches: Sequence[Batch]) -> None:
+        for batch in batches:
+            if batch.failure:
+                raise UserError(
+                    f"{REPLACEMENTS} images in a row cannot be read. {batch.failure}",
+                    "Run dermino data check and train on what it leaves.",
+                )

@@ -34,7 +34,7 @@ class SelfDistillation(nn.Module):
 
     def __init__(self, config: PretrainConfig, backbone: VisionTransformer) -> None:
         super().__init__()
-        self.backbone = MaskedVisionTransformer(backbone, config.model.drop_path)
+        self.backbone = MaskedVisionTransformer(backbone, config.model.checkpoint_activations)
         head = config.head.model_dump()
         self.image_head = ProjectionHead(self.backbone.embed_dim, **head)
         self.patch_head = ProjectionHead(self.backbone.embed_dim, **head)
@@ -111,11 +111,13 @@ class DerminoMethod(Method):
         loss, size = self.config.loss, len(batch)
         image_targets, patch_targets = self._teach(batch, values.teacher_temp)
 
-        class_tokens, patches = self.student.backbone(batch.global_crops, batch.masks)
+        class_tokens, patches = self.student.backbone(
+            batch.global_crops, batch.masks, batch.global_paths
+        )
         masked = patches.flatten(0, 1)[batch.masked_indices]
         heads_input = class_tokens
         if len(batch.local_crops):
-            local_tokens, _ = self.student.backbone(batch.local_crops)
+            local_tokens, _ = self.student.backbone(batch.local_crops, paths=batch.local_paths)
             heads_input = torch.cat([class_tokens, local_tokens])
         scores = self.student.image_head(heads_input).unflatten(0, (-1, size))
         local_scores = scores[2:] if len(batch.local_crops) else None
@@ -138,8 +140,9 @@ class DerminoMethod(Method):
             logits = self.prototypes(class_tokens)
             self.watch.choices("disease", logits)
             targets, known = batch.targets.repeat(2, 1), batch.known.repeat(2, 1)
+            labelled = None if batch.labelled is None else 2 * batch.labelled
             terms["knowledge"] = loss.knowledge * knowledge_loss(
-                logits, targets, known, self.config.prototypes.reduction
+                logits, targets, known, self.config.prototypes.reduction, labelled
             )
         return terms
 

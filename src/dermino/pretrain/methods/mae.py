@@ -42,7 +42,7 @@ class MAEMethod(Method):
         super().__init__(config, backbone, prototypes)
         if config.model.init is None:
             start_from_scratch(backbone)
-        self.backbone = CroppedVisionTransformer(backbone, config.model.drop_path)
+        self.backbone = CroppedVisionTransformer(backbone, config.model.checkpoint_activations)
         self.decoder = PixelDecoder(
             backbone.embed_dim,
             backbone.patch_embed.grid_size,
@@ -66,7 +66,7 @@ class MAEMethod(Method):
     def forward(self, batch: Batch, values: StepValues) -> dict[str, torch.Tensor]:
         """Return ``reconstruction``, the error over the masked patches."""
         visible, masked = batch.split_patches()
-        class_tokens, latents = self.backbone(batch.global_crops, visible)
+        class_tokens, latents = self.backbone(batch.global_crops, visible, batch.global_paths)
         self.watch.features(class_tokens)
         predicted = self.decoder(class_tokens, latents, visible, masked)
         patches = patchify(batch.global_crops, self.encoder.patch_embed.patch_size[0])

@@ -12,6 +12,7 @@ from torch import nn
 
 from dermino.models.masked_vit import CroppedVisionTransformer
 from dermino.models.scratch import start_from_scratch
+from dermino.models.stochastic_depth import Paths
 from dermino.pretrain.batch import Batch
 from dermino.pretrain.config import PretrainConfig
 from dermino.pretrain.heads.perceptron import Perceptron
@@ -30,15 +31,15 @@ class KeyEncoder(nn.Module):
     def __init__(self, config: PretrainConfig, backbone: VisionTransformer) -> None:
         super().__init__()
         options = config.mocov3
-        self.backbone = CroppedVisionTransformer(backbone, config.model.drop_path)
+        self.backbone = CroppedVisionTransformer(backbone, config.model.checkpoint_activations)
         widths = (backbone.embed_dim, options.hidden_dim, options.hidden_dim)
         self.projector = Perceptron(
             (*widths, options.projection_dim), normalise_output=True, bias=False
         )
 
-    def forward(self, crops: torch.Tensor) -> list[torch.Tensor]:
+    def forward(self, crops: torch.Tensor, paths: Paths | None = None) -> list[torch.Tensor]:
         """(2B, 3, H, W) -> two (B, projection_dim), each normalised within its own view."""
-        class_tokens, _ = self.backbone(crops)
+        class_tokens, _ = self.backbone(crops, paths=paths)
         return [self.projector(tokens) for tokens in class_tokens.chunk(2)]
 
 
@@ -98,7 +99,8 @@ class MoCoV3Method(Method):
     def forward(self, batch: Batch, values: StepValues) -> dict[str, torch.Tensor]:
         """Return ``contrast``, symmetric in the two views."""
         temperature = self.config.mocov3.temperature
-        first, second = (self.predictor(q) for q in self.query_encoder(batch.global_crops))
+        queries = self.query_encoder(batch.global_crops, batch.global_paths)
+        first, second = (self.predictor(query) for query in queries)
         with torch.no_grad():
             first_key, second_key = self.key_encoder(batch.global_crops)
         return {

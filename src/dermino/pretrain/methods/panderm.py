@@ -47,7 +47,7 @@ class PanDermMethod(Method):
         options, grid = config.panderm, backbone.patch_embed.grid_size
         if config.model.init is None:
             start_from_scratch(backbone)
-        self.backbone = CroppedVisionTransformer(backbone, config.model.drop_path)
+        self.backbone = CroppedVisionTransformer(backbone, config.model.checkpoint_activations)
         self.teacher = FrozenTeacher(
             options.teacher, options.teacher_size, options.teacher_projection, grid
         )
@@ -77,7 +77,7 @@ class PanDermMethod(Method):
         visible, masked = batch.split_patches()
         features = self.teacher(Preprocess().denormalise(batch.global_crops))
         class_features, patch_features = features[:, :1], features[:, 1:]
-        class_tokens, latents = self.backbone(batch.global_crops, visible)
+        class_tokens, latents = self.backbone(batch.global_crops, visible, batch.global_paths)
         self.watch.features(class_tokens)
         seen, predicted = self.regressor(class_tokens, latents, visible, masked)
         seen_features = torch.cat([class_features, _take(patch_features, visible)], dim=1)

@@ -45,7 +45,7 @@ class SwAVMethod(Method):
     ) -> None:
         super().__init__(config, backbone, prototypes)
         options = config.swav
-        self.backbone = CroppedVisionTransformer(backbone, config.model.drop_path)
+        self.backbone = CroppedVisionTransformer(backbone, config.model.checkpoint_activations)
         self.head = Perceptron(
             (backbone.embed_dim, options.hidden_dim, options.projection_dim),
             normalise_output=False,
@@ -72,10 +72,10 @@ class SwAVMethod(Method):
 
     def forward(self, batch: Batch, values: StepValues) -> dict[str, torch.Tensor]:
         """Return ``swapped``, the cross-entropy between assignments and other views' scores."""
-        class_tokens, _ = self.backbone(batch.global_crops)
+        class_tokens, _ = self.backbone(batch.global_crops, paths=batch.global_paths)
         self.watch.features(class_tokens[: len(batch)])
         if len(batch.local_crops):
-            local_tokens, _ = self.backbone(batch.local_crops)
+            local_tokens, _ = self.backbone(batch.local_crops, paths=batch.local_paths)
             class_tokens = torch.cat([class_tokens, local_tokens])
         embeddings = F.normalize(self.head(class_tokens), dim=1)
         scores = self.prototypes(embeddings).unflatten(0, (-1, len(batch)))

@@ -46,6 +46,7 @@ def knowledge_loss(
     targets: torch.Tensor,
     known: torch.Tensor,
     reduction: Reduction = "labelled_crops",
+    labelled: torch.Tensor | None = None,
 ) -> torch.Tensor:
     r"""Return Eq. 6 averaged over the batch.
 
@@ -66,6 +67,10 @@ def knowledge_loss(
         (default; a rarely labelled archive keeps its signal), ``all_crops`` by all of them (Eq. 6
         to the letter).
         Without any labelled crop the loss is zero, still connected to the graph.
+    labelled:
+        () labelled crops of the average batch where the gradients of several are accumulated, so
+        that each labelled crop of a step counts alike; None = count those of this batch over all
+        processes.
     """
     known = known.to(logits.dtype if logits.dtype == torch.float64 else torch.float32)
     entropy = F.binary_cross_entropy_with_logits(
@@ -75,6 +80,7 @@ def knowledge_loss(
     crops = torch.linalg.vecdot(entropy, known) / per_crop.clamp(min=1)
     if reduction == "all_crops":
         return crops.sum() / len(crops)
-    # Processes average their gradients, so each divides by its share of all labelled crops.
-    share = all_reduce_sum((per_crop > 0).sum().float()) / world_size()
-    return crops.sum() / share.clamp(min=1 / world_size())
+    if labelled is None:
+        # Processes average their gradients, so each divides by its share of all labelled crops.
+        labelled = all_reduce_sum((per_crop > 0).sum().float()) / world_size()
+    return crops.sum() / torch.where(labelled > 0, labelled, 1.0)

@@ -1,0 +1,187 @@
+"""How a run is carried out: accumulation, recomputation, stochastic depth, size of the batch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from dermino.data.manifest import Manifest
+from dermino.errors import UserError
+from dermino.models.masked_vit import MaskedVisionTransformer
+from dermino.models.stochastic_depth import Paths
+from dermino.pretrain.objectives.knowledge import knowledge_loss
+from dermino.pretrain.pretrain import pretrain
+from dermino.pretrain.stochastic_depth import StochasticDepth
+
+TINY = [
+    "model.model_args={depth: 2, embed_dim: 32, num_heads: 2}",
+    "head={num_prototypes: 64, hidden_dim: 32, bottleneck_dim: 16}",
+    "views={global_size: 64, local_crops: 2, local_size: 32}",
+    "batch_size_per_device=8",
+    "log_every=1",
+    "workers=0",
+]
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("archive")
+    random = np.random.default_rng(0)
+    names = [f"{i}.jpg" for i in range(24)]
+    for name in names:
+        Image.fromarray(random.integers(0, 256, (70, 80, 3), dtype=np.uint8)).save(folder / name)
+    path = folder / "archive.parquet"
+    Manifest.from_frame(pd.DataFrame({"image": names, "dataset": "archive"}), folder).write(path)
+    return path
+
+
+def train(data: Path, run: Path, *overrides: str, resume: bool = False) -> Path:
+    return pretrain([data], run, None, "demo", [*TINY, *overrides], resume=resume)
+
+
+def losses(run: Path) -> list[float]:
+    return [json.loads(line)["total"] for line in (run / "metrics.jsonl").open()]
+
+
+def assert_same_encoder(run: Path, other: Path, tolerance: float = 0.0) -> None:
+    ours, theirs = (load_file(path / "encoder.safetensors") for path in (run, other))
+    for key, value in theirs.items():
+        torch.testing.assert_close(ours[key], value, atol=tolerance, rtol=0, msg=key)
+
+
+def small_vit() -> MaskedVisionTransformer:
+    torch.manual_seed(0)
+    vit = timm.create_model(
+        "vit_tiny_patch16_224", img_size=32, depth=3, embed_dim=32, num_heads=2, num_classes=0
+    )
+    return MaskedVisionTransformer(vit)
+
+
+def test_two_batches_of_a_step_teach_what_one_of_both_does(data: Path, tmp_path: Path) -> None:
+    # MAE's loss compares no images, so that accumulating changes nothing but rounding.
+    mae = ["method=mae", "mae={decoder_dim: 32, decoder_depth: 1, decoder_heads: 2}", "steps=4"]
+    train(data, tmp_path / "one", *mae)
+    halves = ["batch_size_per_device=4", "accumulate_grad_batches=2"]
+    train(data, tmp_path / "two", *mae, *halves)
+    np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=1e-5)
+    assert_same_encoder(tmp_path / "two", tmp_path / "one", tolerance=1e-5)
+    plans = [json.loads((tmp_path / run / "plan.json").read_text()) for run in ("one", "two")]
+    assert [plan["batch_size"] for plan in plans] == [8, 8]
+    assert plans[0]["peak_lr"] == plans[1]["peak_lr"]
+
+
+def test_every_labelled_crop_of_an_accumulated_step_counts_alike() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(8, 5, generator=generator)
+    targets = torch.randint(0, 2, (8, 5), generator=generator)
+    known = torch.zeros(8, 5)
+    known[[0, 1, 2, 5]] = 1
+    whole = knowledge_loss(logits, targets, known)
+    labelled = (known.sum(dim=1) > 0).sum() / 2
+    parts = [
+        knowledge_loss(*(x[half] for x in (logits, targets, known)), labelled=labelled)
+        for half in (slice(0, 4), slice(4, 8))
+    ]
+    torch.testing.assert_close(torch.stack(parts).mean(), whole)
+
+
+def test_an_accumulated_run_resumes_exactly(data: Path, tmp_path: Path) -> None:
+    overrides = ["accumulate_grad_batches=3", "checkpoint_every=2", "model.drop_path=0.3"]
+    train(data, tmp_path / "whole", *overrides, "steps=3")
+    train(data, tmp_path / "resumed", *overrides, "steps=3")
+    (tmp_path / "resumed" / "checkpoints" / "step_00000003.pt").unlink()
+    train(data, tmp_path / "resumed", *overrides, "steps=3", resume=True)
+    assert_same_encoder(tmp_path / "resumed", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.05, 0.4])
+def test_computing_blocks_again_leaves_the_gradients_as_they_are(rate: float) -> None:
+    model = small_vit()
+    images, masks = torch.randn(6, 3, 32, 32), torch.rand(6, 4) < 0.5
+    (paths,) = StochasticDepth(rate, 3, seed=0).draw(0, 6, range(6), (1,), CPU)
+
+    def gradients(checkpoint_activations: bool) -> list[torch.Tensor]:
+        model.zero_grad()
+        model.checkpoint_activations = checkpoint_activations
+        class_tokens, patches = model(images, masks, paths)
+        (class_tokens.square().sum() + patches.sin().sum()).backward()
+        return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+    for kept, recomputed in zip(gradients(False), gradients(True), strict=True):
+        assert torch.equal(kept, recomputed)
+
+
+def taken(paths: Paths | None, rows: int) -> np.ndarray:
+    """Return (branches, rows) whether a branch is taken."""
+    assert paths is not None
+    flags = np.zeros((len(paths.rows), rows), dtype=bool)
+    for branch, chosen in zip(flags, paths.rows, strict=True):
+        branch[chosen.numpy()] = True
+    return flags
+
+
+@pytest.mark.parametrize(("rate", "batch"), [(0.05, 24), (0.3, 24), (0.3, 64), (0.8, 3)])
+def test_paths_are_dropped_at_the_rate_and_independently(rate: float, batch: int) -> None:
+    depth = StochasticDepth(rate, num_blocks=2, seed=0)
+    draws = [depth.draw(n, batch, range(batch), (2, 3), CPU) for n in range(400)]
+    flags = np.stack([taken(paths[1], 3 * batch) for paths in draws]).astype(float)
+    scale = draws[0][1].scale  # type: ignore[union-attr]
+    np.testing.assert_allclose(flags.mean() * scale, 1, atol=0.01)
+    kept = flags.sum(axis=2)
+    if rate > 0.1:
+        assert np.ptp(kept) == 0
+        assert kept.flat[0] == 3 * max(int(batch * (1 - rate)), 1)
+    else:
+        np.testing.assert_allclose(kept.var(), 3 * batch * rate * (1 - rate), rtol=0.1)
+    # Neither crops of an image nor branches of a block share their fate.
+    first, second = flags[:, :, :batch], flags[:, :, batch : 2 * batch]
+    for a, b in ((first, second), (flags[:, 0], flags[:, 1])):
+        np.testing.assert_allclose(
+            np.corrcoef(a.ravel(), b.ravel())[0, 1], 0, atol=4 / a.size**0.5 + 0.02
+        )
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.3])
+@pytest.mark.parametrize("processes", [2, 3, 8])
+def test_each_crop_takes_the_same_paths_however_the_batch_is_divided(
+    rate: float, processes: int
+) -> None:
+    depth, batch = StochasticDepth(rate, num_blocks=2, seed=1), 48
+    share = batch // processes
+    whole = depth.draw(7, batch, range(batch), (2, 3), CPU)
+    for rank in range(processes):
+        mine = depth.draw(7, batch, range(rank * share, (rank + 1) * share), (2, 3), CPU)
+        for paths, part, crops in zip(whole, mine, (2, 3), strict=True):
+            expected = taken(paths, crops * batch).reshape(4, crops, batch)
+            flags = taken(part, crops * share).reshape(4, crops, share)
+            assert (flags == expected[:, :, rank * share : (rank + 1) * share]).all()
+
+
+def test_dropping_paths_keeps_the_expectation() -> None:
+    model = small_vit()
+    block, tokens = model.vit.blocks[0], torch.randn(64, 5, 32)
+    depth = StochasticDepth(0.4, 1, seed=0)
+    with torch.inference_mode():
+        runs = []
+        for number in range(300):
+            (paths,) = depth.draw(number, 64, range(64), (1,), CPU)
+            assert paths is not None
+            everyone = torch.arange(64)
+            runs.append(block(tokens, paths.rows[0], everyone[:0], paths.scale).mean())
+        expected = block(tokens, everyone, everyone[:0]).mean()
+    torch.testing.assert_close(torch.stack(runs).mean(), expected, atol=2e-3, rtol=0)
+
+
+def test_blocks_that_are_not_plain_are_refused() -> None:
+    vit = timm.create_model("vit_relpos_small_patch16_224", num_classes=0)
+    with pytest.raises(UserError, match="cannot be pretrained"):
+        MaskedVisionTransformer(vit)
