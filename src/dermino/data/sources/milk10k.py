@@ -64,7 +64,7 @@ class Milk10k:
         """Read the folder at ``path``; ``keep_missing`` keeps rows whose image is absent."""
         index = FileIndex(path)
         findings: list[Finding] = []
-        index.one("MILK10k_*_Metadata.csv")
+        index.one(*(f"MILK10k_{name}_Metadata.csv" for name in _PARTS.values()))
         parts = [_read_part(index, split, name, findings) for split, name in _PARTS.items()]
         frame = pd.concat([part for part in parts if not part.empty], ignore_index=True)
         frame["modality"] = modality(frame)
