@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,15 +18,18 @@ def list_sources(
     """List the datasets that can be imported: what each needs, its licence and what it is for."""
     from dermino.data.catalogue import describe_source, describe_sources
 
+    tasks = _tasks()
+    found = describe_sources() if source is None else [describe_source(source)]
+    found = [{**about, "tasks": tasks.get(about["name"], {})} for about in found]
     if as_json:
-        found = describe_sources() if source is None else describe_source(source)
-        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        shown = found if source is None else found[0]
+        typer.echo(json.dumps(shown, indent=2, ensure_ascii=False))
     elif source is None:
-        for about in describe_sources():
+        for about in found:
             _print_lines(about["name"], _lines(about))
         typer.echo("\nAll about one of them, and its options: dermino data list SOURCE")
     else:
-        about = describe_source(source)
+        about = found[0]
         classes = {"classes": ", ".join(about["classes"]), "cite": about["citation"]}
         _print_lines(about["title"], {**_lines(about), **classes})
         typer.echo(f"\n{about['options']}")
@@ -47,6 +51,17 @@ def template_data(
     typer.echo(f"Wrote {out} and {instructions}")
 
 
+def _tasks() -> dict[str, dict[str, list[str]]]:
+    """Return the tasks that the shipped suites ask of each dataset."""
+    from dermino.evaluate.suite import read_suite, suite_names
+
+    tasks: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for name in suite_names():
+        for task in read_suite(name).suite.tasks:
+            tasks[task.dataset][name].append(task.name)
+    return tasks
+
+
 def _lines(about: Mapping[str, Any]) -> dict[str, str]:
     """Return what is shown of a source: a word and what it has of it."""
     fetch = f"dermino data download {about['name']}" if about["download"] else ""
@@ -62,11 +77,10 @@ def _lines(about: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _uses(about: Mapping[str, Any]) -> list[str]:
-    """Say in which part of which paper a source is used; what it can be used for, if in none."""
+    """Say what a source is for: DermINO's pretraining, tasks of the suites, else its kinds."""
     uses = [f"DermINO's pretraining: {about['pretraining']}"] if about["pretraining"] else []
-    uses += [f"DermINO's tasks: {', '.join(about['dermino'])}"] if about["dermino"] else []
-    uses += [f"PanDerm's tasks: {', '.join(about['panderm'])}"] if about["panderm"] else []
-    return uses or [", ".join(about["used_for"])]
+    uses += [f"suite {suite}: {', '.join(names)}" for suite, names in about["tasks"].items()]
+    return uses or [about["task"] or ", ".join(about["used_for"])]
 
 
 def _print_lines(title: str, lines: Mapping[str, str]) -> None:

@@ -18,14 +18,11 @@ class Entry(Config):
     """What the catalogue knows of a source beside what the source says itself.
 
     ``access`` says how the images are had, ``pretraining`` which part DermINO was pretrained on,
-    ``dermino`` and ``panderm`` which of their evaluations it is, ``carries`` what comes with the
-    images besides labels.
+    ``carries`` what comes with the images besides labels.
     """
 
     access: str = ""
     pretraining: str = ""
-    dermino: tuple[str, ...] = ()
-    panderm: tuple[str, ...] = ()
     carries: tuple[str, ...] = ()
 
 
@@ -57,8 +54,7 @@ def describe_sources() -> list[dict[str, Any]]:
                 "citation": source.info.citation,
                 "used_for": list(source.used_for),
                 "pretraining": entry.pretraining,
-                "dermino": list(entry.dermino),
-                "panderm": list(entry.panderm),
+                "task": templates()[name].task if name in templates() else "",
                 "carries": list(entry.carries),
             }
         )
