@@ -154,20 +154,23 @@ def test_dermino_s_own_offers_are_complete_and_tell_what_they_are() -> None:
 
 
 def test_what_fails_for_a_while_is_tried_again(tmp_path: Path, publisher: Publisher) -> None:
-    publisher.files = {"busy.zip": BIG, "asks.zip": BIG, "slow.zip": BIG, "ok.zip": BIG}
+    names = ("busy.zip", "asks.zip", "dated.zip", "slow.zip", "ok.zip")
+    publisher.files = dict.fromkeys(names, BIG)
 
     def fail(handler: Any, path: str, attempt: int) -> bool:
         if path == "busy.zip" and attempt < 3:
             return refuse(handler, 500 if attempt == 1 else 503)
         if path == "asks.zip" and attempt == 1:
             return refuse(handler, 429, Retry_After="1")
+        if path == "dated.zip" and attempt == 1:
+            return refuse(handler, 503, Retry_After="Wed, 21 Oct 2015 07:28:00 GMT")
         if path == "slow.zip" and attempt == 1:
             threading.Event().wait(0.8)
         return False
 
     publisher.fail = fail
     done = fetch(tmp_path, publisher, {"files": list(publisher.files)})
-    assert (done.fetched, done.findings) == (4, [])
+    assert (done.fetched, done.findings) == (5, [])
     assert all((tmp_path / "out" / name).read_bytes() == BIG for name in publisher.files)
     assert not list((tmp_path / "out").glob("*.part*"))
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from dermino.data.download.failures import Dead
 from dermino.data.download.target import Crop
-from dermino.data.download.web import Dead
 from dermino.data.lesion_list import pixel_box
 from dermino.files import atomic_path
 

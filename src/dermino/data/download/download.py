@@ -10,13 +10,15 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from dermino.data.download.address_lists import read_targets
+from dermino.data.download.checks import digests
 from dermino.data.download.crop import check_picture, cut
+from dermino.data.download.failures import Dead
 from dermino.data.download.host import Host
 from dermino.data.download.lanes import in_lanes
 from dermino.data.download.offer import Offer, find_offer
 from dermino.data.download.record import Record
 from dermino.data.download.target import Target
-from dermino.data.download.web import Dead, Patience, Web, digests
+from dermino.data.download.web import Patience, Web
 from dermino.data.findings import Finding, write_findings
 from dermino.errors import UserError
 from dermino.files import sole_writer, writable_folder
