@@ -12,6 +12,7 @@ from dermino.data.catalogue import catalogue, describe_sources
 from dermino.data.source import SOURCES, Imported, import_source, recognise
 from dermino.data.template import EXAMPLE_IMAGE, templates, write_template
 from dermino.errors import UserError
+from dermino.evaluate.suite import prepare_tasks, read_suite
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -342,6 +343,9 @@ def test_a_filled_template_is_imported_by_its_name_and_by_csv(tmp_path: Path, na
     assert manifest.sources[name].vocabulary == template.classes
     assert not [found for found in imported.findings if found.severity == "error"]
     assert recognise(tmp_path) == name
+    if template.suite:
+        prepared = prepare_tasks([read_suite(template.suite)], manifest, [name])
+        assert set(prepared.tasks[0].classes) == set(template.classes)
 
     plain = import_source("csv", table, image_root=photos)
     assert len(plain.manifest) == len(rows)
@@ -360,7 +364,6 @@ def test_a_wrongly_filled_template_is_explained(tmp_path: Path) -> None:
     remedies = {found.problem: found.remedy for found in imported.findings}
     assert "Did you mean 'Bowen's disease'?" in remedies["label is no class of MPL5"]
     assert problems(imported)["labels is empty"] == 1
-    assert "--train 0.5" in remedies["no split yet"]
     with pytest.raises(UserError, match="exists and may be filled in"):
         write_template("mpl5", table)
     with pytest.raises(UserError, match="Did you mean 'mpl5'"):

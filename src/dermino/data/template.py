@@ -39,9 +39,10 @@ class TemplateColumn(Config):
 class Template(Config):
     """What a data set's owner fills in.
 
-    ``task`` says what is asked of the images, ``paper`` where; ``split`` is the paper's rule in
-    words and ``split_options`` the options of ``dermino data split`` that follow it. ``follow_up``
-    asks for the checks of serial pictures and outcomes.
+    ``task`` says what is asked of the images, ``paper`` where; ``suite`` names the shipped tasks
+    that hold it under the data set's name. ``split`` is the paper's rule in words, and
+    ``split_options`` the options of ``dermino data split`` that follow it where no suite does.
+    ``follow_up`` asks for the checks of serial pictures and outcomes.
     """
 
     title: str
@@ -55,6 +56,7 @@ class Template(Config):
     classes: tuple[str, ...] = ()
     modality: str | None = None
     expected_images: int | None = None
+    suite: str = ""
     split_options: str = ""
     follow_up: bool = False
 
@@ -138,5 +140,6 @@ def _instructions(name: str, template: Template, out: Path) -> str:
     if template.split_options:
         lines.append(f"  dermino data split {manifest} {template.split_options}")
     if "classification" in template.used_for:
-        lines.append(f"  dermino evaluate --encoder ENCODER --data {manifest} --out results")
+        task = f"--suite {template.suite} --task {name} " if template.suite else ""
+        lines.append(f"  dermino evaluate --encoder ENCODER --data {manifest} {task}--out results")
     return "\n".join(lines) + "\n"
