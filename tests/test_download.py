@@ -19,11 +19,15 @@ from PIL import Image
 
 from dermino.cli.main import main
 from dermino.data.download import Downloaded, download, read_offers
+from dermino.data.download.address_lists import read_targets
+from dermino.data.download.offer import find_offer
 from dermino.data.download.web import Patience
+from dermino.data.findings import Finding
 from dermino.data.lesion_list import pixel_box
 from dermino.data.source import import_source
 from dermino.errors import DiskFull, UserError
 
+METADATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "metadata"
 QUICK = Patience(attempts=3, first_wait=0.01, longest_wait=2.0, timeout=0.5)
 BIG = bytes(range(256)) * 4096
 
@@ -507,3 +511,14 @@ def test_nothing_is_fetched_without_the_user_s_word(
     with pytest.raises(SystemExit, match="2"):
         main(["data", "download", "isic2107", "--out", str(out), "--yes"])
     assert "Did you mean 'isic2017'" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not METADATA.is_dir(), reason="the publishers' tables are not here")
+def test_the_real_fitzpatrick17k_table_names_what_the_facts_say() -> None:
+    findings: list[Finding] = []
+    found = find_offer("fitzpatrick17k")
+    targets = read_targets(found, METADATA, lambda url: None, findings)
+    assert len(targets) == 16_536
+    assert Counter(finding.problem for finding in findings) == {"row has no address": 41}
+    hosts = Counter(target.host.removeprefix("www.") for target in targets)
+    assert hosts == {"dermaamin.com": 12_631, "atlasdermatologico.com.br": 3_905}

@@ -257,6 +257,18 @@ def test_real_ddi_table() -> None:
     assert len(manifest.sources["ddi"].vocabulary) == 77 + 2
 
 
+@pytest.mark.skipif(not METADATA.is_dir(), reason="the publishers' tables are not here")
+def test_real_fitzpatrick17k_table() -> None:
+    table = METADATA / "fitzpatrick17k.csv"
+    manifest = import_source("fitzpatrick17k", table, keep_missing=True).manifest
+    groups = Counter(manifest.column("three_partition_label"))
+    assert groups == {"non-neoplastic": 12_080, "malignant": 2_263, "benign": 2_234}
+    types = Counter(manifest.column("skin_type"))
+    assert types == {1: 2_947, 2: 4_808, 3: 3_308, 4: 2_781, 5: 1_533, 6: 635, None: 565}
+    # 114 labels, nine groups and three, of which "malignant melanoma" is a label and a group.
+    assert len(manifest.sources["fitzpatrick17k"].vocabulary) == 114 + 9 + 3 - 1
+
+
 def test_med_node_has_the_same_names_in_both_folders(tmp_path: Path) -> None:
     for folder in ("melanoma", "naevus"):
         picture(tmp_path / "complete_mednode_dataset" / folder / "1.jpg")
