@@ -99,13 +99,14 @@ def test_entropies_and_use_tell_the_two_collapses_from_health() -> None:
 
     one = torch.zeros(16, 8)
     one[:, 3] = 1
-    assert figures(one) == {"prototypes_used": 1 / 8, "entropy": 0, "entropy_of_mean": 0}
+    names = ["prototypes_used", "entropy", "entropy_of_mean", "information"]
+    assert list(figures(one).items()) == list(zip(names, [1 / 8, 0, 0, 0], strict=True))
     healthy = figures(*torch.eye(8).split(4))
-    assert healthy == pytest.approx({"prototypes_used": 1, "entropy": 0, "entropy_of_mean": 1})
+    assert list(healthy.values()) == pytest.approx([1, 0, 1, 1])
     undecided = figures(torch.full((16, 8), 1 / 8))
-    assert (undecided["entropy"], undecided["entropy_of_mean"]) == pytest.approx((1, 1))
+    assert list(undecided.values()) == pytest.approx([1 / 8, 1, 1, 0])
     named = {f"image_{name}": value for name, value in undecided.items()}
-    assert signs(named) == ["image_entropy"]
+    assert signs(named) == ["image_entropy", "image_information"]
     assert figures(torch.zeros(0, 8)) == {}
 
 

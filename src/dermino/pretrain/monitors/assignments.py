@@ -51,8 +51,9 @@ class AssignmentTally:
         -------
         dict
             ``prototypes_used``: prototypes that were some row's first choice, as a share of what
-            could be, min(K, rows). ``entropy`` of a row on average and ``entropy_of_mean``, of all
-            rows' mean, both divided by log K; absent for scores.
+            could be, min(K, rows). ``entropy`` of a row on average, ``entropy_of_mean``, of all
+            rows' mean, and ``information``, their difference, which is the mutual information of
+            rows and prototypes; all divided by log K, and absent for scores.
         """
         numbers = torch.stack([self._entropy, self._entropy.new_tensor(self._rows)])
         sums = all_reduce_sum(torch.cat([self._total, numbers]))
@@ -64,8 +65,13 @@ class AssignmentTally:
         figures = {"prototypes_used": used / min(width, rows)}
         mean = sums[:-2] / rows
         if bool(mean.any()):
-            figures["entropy"] = entropy / rows / math.log(width)
-            figures["entropy_of_mean"] = float(torch.special.entr(mean).sum()) / math.log(width)
+            alone = entropy / rows / math.log(width)
+            together = float(torch.special.entr(mean).sum()) / math.log(width)
+            figures |= {
+                "entropy": alone,
+                "entropy_of_mean": together,
+                "information": together - alone,
+            }
         return figures
 
 

@@ -39,8 +39,8 @@ _ENTROPY = (
     "1 = equally on all, which teaches nothing"
 )
 _ENTROPY_REASON = (
-    "Above 0.99 less than a hundredth of what a target could say is left. It starts near 1 where "
-    "weights are random, and falls within the warm-up."
+    "Above 0.99 less than a hundredth of what a target could say is left. It rises while the "
+    "teacher's temperature warms up, and should fall after that."
 )
 _ENTROPY_OF_MEAN = (
     "how evenly the prototypes are used over all {} together: 0 = one prototype takes all, "
@@ -49,6 +49,10 @@ _ENTROPY_OF_MEAN = (
 _ENTROPY_OF_MEAN_REASON = (
     "Below 0.1 about three of 65,536 prototypes are left. Sinkhorn-Knopp keeps it high by "
     "construction; with loss.centering=softmax it is the first to fall."
+)
+_INFORMATION = (
+    "how much the targets tell the {} apart, the difference of the two entropies: 0 = all have the "
+    "same target"
 )
 _AS_FOR_IMAGES = "The limit is that of the image targets, for the same reason."
 _USED = (
@@ -90,6 +94,12 @@ FIGURES: Mapping[str, Figure] = {
         low=0.1,
         reason=_ENTROPY_OF_MEAN_REASON,
     ),
+    "image_information": Figure(
+        "Image targets: information",
+        _INFORMATION.format("crops"),
+        low=0.01,
+        reason="Below 0.01 the targets hardly depend on what is seen, however sure the teacher is.",
+    ),
     "image_prototypes_used": Figure(
         "Image prototypes used",
         _USED.format("crop"),
@@ -103,6 +113,12 @@ FIGURES: Mapping[str, Figure] = {
         "Patch targets: entropy of the mean",
         _ENTROPY_OF_MEAN.format("patches"),
         low=0.1,
+        reason=_AS_FOR_IMAGES,
+    ),
+    "patch_information": Figure(
+        "Patch targets: information",
+        _INFORMATION.format("patches"),
+        low=0.01,
         reason=_AS_FOR_IMAGES,
     ),
     "patch_prototypes_used": Figure(
