@@ -139,6 +139,38 @@ def split_data(
     typer.echo(f"Wrote {target}")
 
 
+@app.command("shard")
+def shard_data(
+    manifest: Manifests,
+    out: Annotated[str, typer.Option(help="Folder or fsspec URL for the shards.")],
+    shard_size: Annotated[
+        str, typer.Option(help="A shard is closed when it has as many bytes.")
+    ] = "1GB",
+    max_side: Annotated[
+        int | None,
+        typer.Option(min=32, help="Reduce pictures with a longer side than this many pixels."),
+    ] = None,
+    manifest_file: Annotated[
+        Path | None,
+        typer.Option(help="The manifest of the shards; OUT/manifest.parquet by default."),
+    ] = None,
+) -> None:
+    """Pack images into WebDataset shards, for disks and networks that dislike small files.
+
+    The same command goes on where it was stopped. Train on the manifest that it writes.
+
+    dermino data shard ham10000.parquet --out shards/
+
+    dermino data shard a.parquet b.parquet --out s3://bucket/skin --manifest-file skin.parquet
+    """
+    from dermino.data.manifest import read_manifests
+    from dermino.data.shards import shard
+
+    sharded = shard(read_manifests(manifest), out, shard_size, max_side, manifest_file)
+    _print_summary(sharded)
+    typer.echo(f"Wrote {out}")
+
+
 @app.command("show")
 def show_data(manifest: Manifests) -> None:
     """Show what manifests hold: datasets, licences, labels and which columns are filled."""

@@ -154,8 +154,8 @@ class TarIndex:
         Each line holds, for the components of one sample, suffix, start, size and name.
         """
         lines = text.splitlines()
-        if not lines or not lines[0].startswith("v1.2 "):
-            raise ContainerError("its index is not in version 1.2 of the format")
+        if not lines or lines[0] != f"v1.2 {len(lines) - 1}":
+            raise ContainerError("its index is cut, or not in version 1.2 of the format")
         entries = []
         try:
             for line in lines[1:]:

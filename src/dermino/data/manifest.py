@@ -22,6 +22,7 @@ from dermino.errors import UserError
 from dermino.files import atomic_path
 
 METADATA_KEY = b"dermino"
+ORIGINAL_IMAGE = "original_image"
 VERSION = 1
 
 
@@ -200,6 +201,14 @@ class Manifest:
         if name not in self.table.column_names:
             return [None] * len(self)
         return self.table[name].to_pylist()
+
+    @property
+    def original_images(self) -> pa.ChunkedArray:
+        """What each image was called before it went into a shard: what tells it from others."""
+        images = self.table["image"]
+        if ORIGINAL_IMAGE not in self.table.column_names:
+            return images
+        return pc.coalesce(self.table[ORIGINAL_IMAGE], images)
 
     def path(self, row: int) -> Reference:
         """Where the image of ``row`` is: a path, or text for a URL; see :mod:`.reference`."""

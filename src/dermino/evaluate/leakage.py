@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dermino.data.reference import SEPARATOR
 from dermino.errors import UserError
 from dermino.evaluate.task import Task
 from dermino.models.encoder_file import FILE_NAME
@@ -156,8 +157,8 @@ def _is_isic_id(key: str) -> bool:
 
 
 def _folders(image: str) -> tuple[str, ...]:
-    """The folders of a path, innermost first."""
-    return PurePosixPath(image).parent.parts[::-1]
+    """The folders of a path, innermost first; of one in an archive those inside it."""
+    return PurePosixPath(image.rpartition(SEPARATOR)[2]).parent.parts[::-1]
 
 
 def _agree(folders: tuple[str, ...], others: tuple[str, ...]) -> bool:

@@ -50,7 +50,7 @@ def seen_images(manifest: Manifest, labels: EncodedLabels | None, init: str | No
     table = pa.table(
         {
             "dataset": manifest.table["dataset"],
-            "image": manifest.table["image"],
+            "image": manifest.original_images,
             "labelled": pa.array(labelled, pa.bool_()),
         }
     )

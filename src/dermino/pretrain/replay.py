@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import cast
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from timm.models.vision_transformer import VisionTransformer
 
@@ -63,7 +64,8 @@ def replay(run: str | Path, step: int, part: int = 0) -> Batch:
     images = read_manifests(inputs["data"])
     held_out = hold_out(images, inputs["splits"], config.monitor, config.seed)
     manifest = select(images.select(~held_out.taken_out), inputs["splits"])
-    if not manifest.table.select(["dataset", "image"]).equals(seen.slice(0, len(manifest))):
+    listed = pa.table({"dataset": manifest.table["dataset"], "image": manifest.original_images})
+    if not listed.equals(seen.slice(0, len(manifest))):
         raise UserError(
             "The manifests list other images than when the run began.",
             f"They are named in '{run / INPUTS_FILE}'; put the old ones back.",
