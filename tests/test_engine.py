@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +12,23 @@ import pandas as pd
 import pytest
 import timm
 import torch
+from lightning.fabric import Fabric
 from PIL import Image
 from safetensors.torch import load_file
 
+from dermino.config import load_config
 from dermino.data.manifest import Manifest
 from dermino.errors import UserError
 from dermino.models.masked_vit import MaskedVisionTransformer
 from dermino.models.stochastic_depth import Paths
+from dermino.pretrain import batch_size
+from dermino.pretrain.backbone import build_backbone
+from dermino.pretrain.batch import Batch, Collate
+from dermino.pretrain.batch_size import largest_fitting, take_blank_steps
+from dermino.pretrain.config import PretrainConfig
+from dermino.pretrain.dataset import PretrainDataset
+from dermino.pretrain.launch import compile_blocks
+from dermino.pretrain.method import METHODS
 from dermino.pretrain.objectives.knowledge import knowledge_loss
 from dermino.pretrain.pretrain import pretrain
 from dermino.pretrain.stochastic_depth import StochasticDepth
@@ -185,3 +197,91 @@ def test_blocks_that_are_not_plain_are_refused() -> None:
     vit = timm.create_model("vit_relpos_small_patch16_224", num_classes=0)
     with pytest.raises(UserError, match="cannot be pretrained"):
         MaskedVisionTransformer(vit)
+
+
+@pytest.mark.parametrize(("most", "fitting"), [(1000, 0), (1000, 1), (1000, 37), (50, 400), (7, 7)])
+def test_the_largest_batch_that_fits_is_found(most: int, fitting: int) -> None:
+    tried: list[int] = []
+
+    def fits(size: int) -> bool:
+        tried.append(size)
+        return size <= fitting
+
+    found = largest_fitting(fits, most)
+    best = min(most, fitting)
+    assert found <= best
+    assert found == best if best < 16 else found % 8 == 0 and found > best * 15 / 16 - 8
+    assert max(tried) <= most
+    assert len(tried) < 16
+
+
+@pytest.mark.parametrize("method", METHODS.names())
+def test_blank_batches_have_the_shape_of_real_ones_and_leave_the_method_as_it_is(
+    data: Path, method: str
+) -> None:
+    small = {"model_args": {"depth": 2, "embed_dim": 32, "num_heads": 2}, "drop_path": 0.3}
+    config = PretrainConfig.model_validate(
+        {
+            "method": method,
+            "model": {"architecture": "vit_tiny_patch16_224", **small},
+            "head": {"num_prototypes": 64, "hidden_dim": 32, "bottleneck_dim": 16},
+            "views": {"global_size": 64, "local_crops": 2, "local_size": 32},
+            "panderm": {"teacher": "random:vit_tiny_patch16_224", "teacher_size": 64},
+            "mae": {"decoder_dim": 32, "decoder_depth": 1, "decoder_heads": 2},
+            "mocov3": {"hidden_dim": 32, "projection_dim": 16},
+            "swav": {"queue_length": 16, "queue_start_epoch": 0, "hidden_dim": 32},
+            "steps": 2,
+        }
+    )
+    backbone = build_backbone(config.model, config.views, seed=0)
+    model = METHODS.get(method)(config, backbone, None)
+    dataset = PretrainDataset(Manifest.read(data), model.views(config), 16, 6, seed=0)
+    real = Collate(None)([dataset[position] for position in range(6)])
+    blank = Batch.blank(model.views(config), 16, 6)
+    for field in fields(Batch):
+        ours, theirs = getattr(blank, field.name), getattr(real, field.name)
+        if field.name == "masked_indices":
+            assert abs(len(ours) - len(theirs)) <= 6
+        elif isinstance(theirs, torch.Tensor):
+            assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype), field.name
+    before = copy.deepcopy(model.state_dict())
+    take_blank_steps(config, Fabric(accelerator="cpu", devices=1), model, 6)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_auto_says_its_batch_and_a_resumed_run_keeps_it(
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    overrides = ["batch_size_per_device=auto", "accumulate_grad_batches=2", "steps=2"]
+    train(data, tmp_path / "auto", *overrides)
+    assert "batch_size_per_device: auto takes 12: half of the free" in capsys.readouterr().err
+    config = load_config(PretrainConfig, tmp_path / "auto" / "config.yaml")
+    assert config.batch_size_per_device == 12
+    monkeypatch.setattr(batch_size, "_free_memory", lambda: 2**20)
+    with pytest.raises(UserError, match="Not even one image fits"):
+        train(data, tmp_path / "none", *overrides)
+    (tmp_path / "auto" / "checkpoints" / "step_00000002.pt").unlink()
+    train(data, tmp_path / "auto", *overrides, resume=True)
+    assert len(losses(tmp_path / "auto")) == 2
+
+
+def test_compiled_blocks_compute_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def compile_fast(block: torch.nn.Module) -> None:
+        # The same graphs, without waiting for a C++ compiler.
+        block._compiled_call_impl = torch.compile(block._call_impl, backend="aot_eager")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_fast)
+    eager, compiled = small_vit(), small_vit()
+    compiled.checkpoint_activations = True
+    compile_blocks(compiled)
+    assert compiled.state_dict().keys() == eager.state_dict().keys()
+    images = torch.randn(6, 3, 32, 32)
+    (paths,) = StochasticDepth(0.3, 3, seed=0).draw(0, 6, range(6), (1,), CPU)
+    for model in (eager, compiled):
+        model(images, paths=paths)[0].square().sum().backward()
+    for expected, ours in zip(eager.parameters(), compiled.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, expected.grad, atol=1e-5, rtol=1e-5)
