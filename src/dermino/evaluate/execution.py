@@ -84,6 +84,7 @@ class Evaluator:
                 self._last = (key, self._features(part, [cell.encoder])[0])
             features = self._last[1]
         kept = KeptPredictions(self.setup.folder)
+        kept.begin(cell)
         trial = Trial(
             part.task,
             features,

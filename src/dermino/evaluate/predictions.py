@@ -55,6 +55,11 @@ class KeptPredictions:
         """The folder of a cell's checkpoints, which is there until the cell is done."""
         return self.folder / "work" / cell.task / f"{cell.encoder}.{cell.protocol}.{cell.run_id}"
 
+    def begin(self, cell: Cell) -> None:
+        """Remove the files of an earlier result, unless this one has been begun already."""
+        if not self.work_path(cell).exists():
+            shutil.rmtree(self.files_path(cell), ignore_errors=True)
+
     def remove_work(self, cell: Cell) -> None:
         """Remove a cell's checkpoints."""
         shutil.rmtree(self.work_path(cell), ignore_errors=True)

@@ -61,7 +61,8 @@ class Trial:
     work:
         Folder for checkpoints; those of an interrupted trial are still there. None: keep nothing.
     files:
-        Folder for what shall stay beside the predictions; make it before use. None: keep nothing.
+        Folder for what shall stay beside the predictions, empty unless the trial was interrupted;
+        make it before use. None: keep nothing.
     cache:
         Feature cache, for features of other images or views; None: compute them.
     batch_size:
