@@ -8,6 +8,7 @@ from collections import defaultdict
 from fnmatch import translate
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from posixpath import splitext
 
 from dermino.data.reference import SEPARATOR, is_container, members
 from dermino.errors import UserError
@@ -101,10 +102,11 @@ class FileIndex:
         name = name.replace("\\", "/").lstrip("/")
         if name in self._known:
             return [name]
-        folder = PurePosixPath(name).parent.as_posix().lower()
+        name = PurePosixPath(name).as_posix()
+        folder = _folder(name)
         for key in (_name(name), _stem(name)):
             found = self._by_name.get(key, [])
-            if folder != ".":
+            if folder:
                 found = [file for file in found if f"/{_folder(file)}".endswith(f"/{folder}")]
             if found:
                 return [file for file in found if SEPARATOR not in file] or found
@@ -128,7 +130,7 @@ def _name(file: str) -> str:
 
 
 def _folder(file: str) -> str:
-    return PurePosixPath(file).parent.as_posix().lower()
+    return file.rpartition("/")[0].lower()
 
 
 def folders(file: str) -> list[str]:
@@ -139,13 +141,14 @@ def folders(file: str) -> list[str]:
 
 def _is_image(file: str) -> bool:
     archive, separator, _ = file.rpartition(SEPARATOR)
-    suffix = PurePosixPath(file).suffix.lower()
+    suffix = splitext(_name(file))[1]
     return suffix in IMAGE_SUFFIXES or (bool(separator) and archive.lower().endswith(_HDF5))
 
 
 def _stem(file: str) -> str:
-    path = PurePosixPath(file)
-    return (path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name).lower()
+    name = _name(file)
+    stem, suffix = splitext(name)
+    return stem if suffix in IMAGE_SUFFIXES else name
 
 
 def _walk(root: Path) -> list[str]:
@@ -191,10 +194,10 @@ def _members(root: Path, files: list[str]) -> tuple[list[str], frozenset[str]]:
 
 def _is_listed(member: str) -> bool:
     """Whether a member is a publisher's file: names that lead outside are nobody's."""
-    place = PurePosixPath(member)
+    *above, name = member.split("/")
     return not (
-        place.is_absolute()
-        or ".." in place.parts
-        or _is_left_behind(place.name)
-        or any(part.lower() in _IGNORED_FOLDERS for part in place.parts[:-1])
+        member.startswith("/")
+        or ".." in (*above, name)
+        or _is_left_behind(name)
+        or any(folder.lower() in _IGNORED_FOLDERS for folder in above)
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import ClassVar
 
 from dermino.data.columns import require_columns, typed_columns, written_out
@@ -82,5 +82,5 @@ def _below_tiles(file: str | None, tissue: str | None) -> str | None:
     """Return class folder and name: what lies above the class folder depends on the unpacking."""
     if file is None:
         return None
-    place = PurePosixPath(file.replace("\\", "/"))
-    return f"{place.parent.name or tissue}/{place.name}"
+    *above, name = file.replace("\\", "/").split("/")
+    return f"{above[-1] if above else tissue}/{name}"
