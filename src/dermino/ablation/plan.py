@@ -18,6 +18,7 @@ from dermino.ablation.tables import AblationTable, Row, ablation_table
 from dermino.config import load_config
 from dermino.data.manifest import Manifest
 from dermino.errors import UserError
+from dermino.knowledge.load import load_taxonomy
 from dermino.knowledge.taxonomy import Taxonomy
 from dermino.pretrain.config import PretrainConfig
 from dermino.pretrain.export import seen_images
@@ -122,7 +123,7 @@ def plan_ablation(
     config = load_config(PretrainConfig, recipe, overrides)
     manifests = [Manifest.read(path) for path in data]
     images = _training_images(manifests, config)
-    taxonomy = Taxonomy.read(labels) if labels is not None else None
+    taxonomy = load_taxonomy(labels, images) if labels is not None else None
     _check_labels(layout, images, taxonomy)
     tested = evaluate_on or split_manifests(data, manifests)
     seen = seen_images(images, None, config.model.init)

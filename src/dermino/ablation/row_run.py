@@ -89,7 +89,8 @@ class RowRun:
         """
         if not self.begun:
             return
-        labels = taxonomy.encode(images) if taxonomy is not None else None
+        certainty = self.config.prototypes.certainty
+        labels = taxonomy.encode(images, certainty) if taxonomy is not None else None
         seen = seen_images(images, labels, self.config.model.init)
         asked = {
             "batch_size": self.config.batch_size(),

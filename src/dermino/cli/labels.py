@@ -18,8 +18,19 @@ _SHOWN = 20
 
 @app.command()
 def build(
-    manifests: Annotated[list[Path], typer.Argument(help="Manifests, in any order.")],
     out: Annotated[Path, typer.Option(help="Folder to write the taxonomy to.")],
+    manifests: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Manifests, in any order; none needed with --public."),
+    ] = None,
+    public: Annotated[
+        bool,
+        typer.Option(
+            "--public",
+            help="Start from the shipped, reviewed labels of public datasets; the manifests' "
+            "labels join them.",
+        ),
+    ] = False,
     text_encoder: Annotated[
         str,
         typer.Option(
@@ -50,14 +61,17 @@ def build(
 
     Then read and correct TAXONOMY/review.csv in a spreadsheet and build again with --review.
     """
+    from dermino.errors import UserError
     from dermino.files import writable_folder
     from dermino.knowledge.build import build_taxonomy
     from dermino.knowledge.review import REVIEW, refuse_to_lose_review, review_table, write_review
 
+    if not manifests and not public:
+        raise UserError("No manifest was given.", "Name manifests, or add --public.")
     writable_folder(out)
     if review is None:
         refuse_to_lose_review(out)
-    taxonomy = build_taxonomy(manifests, text_encoder, threshold, review, pooling)
+    taxonomy = build_taxonomy(manifests or (), text_encoder, threshold, review, pooling, public)
     taxonomy.write(out)
     write_review(review_table(taxonomy), out / REVIEW)
     _summarise(taxonomy)
@@ -66,7 +80,13 @@ def build(
 
 @app.command()
 def show(
-    taxonomy: Annotated[Path, typer.Argument(help="A folder written by 'labels build'.")],
+    taxonomy: Annotated[
+        Path,
+        typer.Argument(
+            help="A folder written by 'labels build', or public: the shipped taxonomy of public "
+            "datasets."
+        ),
+    ],
     dataset: Annotated[str | None, typer.Option(help="Only this dataset's labels.")] = None,
     export: Annotated[
         Path | None, typer.Option(help="Write the review table to this .csv or .xlsx file.")
@@ -75,10 +95,10 @@ def show(
     """Show the concepts of a taxonomy and the labels behind each."""
     from dermino.errors import unknown
     from dermino.files import writable_file
+    from dermino.knowledge.load import load_taxonomy
     from dermino.knowledge.review import review_table, write_review
-    from dermino.knowledge.taxonomy import Taxonomy
 
-    read = Taxonomy.read(taxonomy)
+    read = load_taxonomy(taxonomy)
     if dataset is not None and dataset not in read.labels:
         raise unknown("dataset", dataset, read.datasets)
     table = review_table(read)

@@ -28,7 +28,10 @@ def pretrain(
     out: Annotated[Path, typer.Option(help="Run folder to write.")],
     labels: Annotated[
         Path | None,
-        typer.Option(help="Taxonomy of `dermino labels build`. Without it no label is used."),
+        typer.Option(
+            help="Taxonomy of `dermino labels build`, or public: the shipped one of public "
+            "datasets. Without it no label is used."
+        ),
     ] = None,
     method: Annotated[
         str | None,

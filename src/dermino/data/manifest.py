@@ -32,6 +32,9 @@ class SourceInfo:
 
     ``vocabulary`` lists every label its publisher could have given: a label in it that an image
     does not carry is a negative, a label outside it is unknown (n_ij of Eq. 6).
+    ``parents`` holds pairs (label, broader label) that the publisher's own columns give: an image
+    with the first has the second too, and nobody knows which of its narrower labels an image
+    with only the second has.
     """
 
     name: str
@@ -41,6 +44,7 @@ class SourceInfo:
     url: str = ""
     vocabulary: tuple[str, ...] = ()
     synthetic: bool = False
+    parents: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -283,7 +287,13 @@ def parse_description(stored: bytes, path: Path) -> tuple[Path, dict[str, Source
             raise ValueError(f"its version is {version}, this dermino reads {VERSION}")
         root = Path(os.path.normpath(path.parent / described.get("root", ".")))
         sources = {
-            name: SourceInfo(**{**info, "vocabulary": tuple(info.get("vocabulary", ()))})
+            name: SourceInfo(
+                **{
+                    **info,
+                    "vocabulary": tuple(info.get("vocabulary", ())),
+                    "parents": tuple((fine, broad) for fine, broad in info.get("parents", ())),
+                }
+            )
             for name, info in described.get("sources", {}).items()
         }
     except (ValueError, TypeError, AttributeError) as error:
@@ -321,7 +331,9 @@ def _prefix_paths(table: pa.Table, prefix: str) -> pa.Table:
 
 def _merge(first: SourceInfo, second: SourceInfo) -> SourceInfo:
     vocabulary = tuple(dict.fromkeys(first.vocabulary + second.vocabulary))
-    return replace(first, vocabulary=vocabulary, synthetic=first.synthetic or second.synthetic)
+    parents = tuple(dict.fromkeys(first.parents + second.parents))
+    synthetic = first.synthetic or second.synthetic
+    return replace(first, vocabulary=vocabulary, synthetic=synthetic, parents=parents)
 
 
 def _portable_root(root: Path, folder: Path) -> str:

@@ -14,8 +14,10 @@ import pyarrow.compute as pc
 from dermino.data.manifest import Manifest
 from dermino.errors import UserError
 from dermino.knowledge.calibration import calibrate_threshold
+from dermino.knowledge.hierarchy import Hierarchy
 from dermino.knowledge.merging import cosines, merge_names
 from dermino.knowledge.normalisation import normalise
+from dermino.knowledge.public import PUBLISHED, read_public
 from dermino.knowledge.review import REVIEWED, Decision, check_review, read_review
 from dermino.knowledge.taxonomy import Concept, Label, Merge, Taxonomy
 from dermino.knowledge.text_encoders import load_text_encoder
@@ -35,11 +37,12 @@ class _Entry:
 
 
 def build_taxonomy(
-    manifests: Sequence[Manifest | str | Path],
+    manifests: Sequence[Manifest | str | Path] = (),
     text_encoder: str = "auto",
     threshold: float | None = None,
     review: str | Path | None = None,
     pooling: str | None = None,
+    public: bool = False,
 ) -> Taxonomy:
     """Build the concepts that all manifests share; section 4.1.4 of the DermINO paper.
 
@@ -56,6 +59,9 @@ def build_taxonomy(
         An edited review table; what it says of a label holds, whatever the embeddings say.
     pooling:
         For ``hf:ID`` and folders: ``cls``, ``mean`` or ``pooler``.
+    public:
+        Start from the shipped labels of public datasets, whose concepts were reviewed; the labels
+        of ``manifests`` join them. No manifest is needed then.
 
     Raises
     ------
@@ -64,13 +70,21 @@ def build_taxonomy(
     """
     if threshold is not None and not 0 < threshold <= 1:
         raise UserError(f"The threshold {threshold} is not a cosine.", "Give 0 < threshold <= 1.")
-    labels = count_labels(manifests)
+    opened = [item if isinstance(item, Manifest) else Manifest.read(item) for item in manifests]
+    labels, parents = count_labels(opened), _named_parents(opened)
     decisions: dict[tuple[str, str], Decision] = {}
+    if public:
+        shipped = read_public()
+        decisions |= shipped.decisions
+        labels = _united(labels, shipped.labels)
+        for dataset, pairs in shipped.parents.items():
+            parents[dataset] = [*parents.get(dataset, ()), *pairs]
     if review is not None:
-        decisions = read_review(review)
-        unused = check_review(review, decisions, labels)
+        own = read_review(review)
+        unused = check_review(review, own, labels)
         if unused:
             console.print(f"{review} also covers {', '.join(unused)}: not needed here.")
+        decisions |= own
     entries = _settle(labels, decisions)
     names = sorted({entry.name for entry in entries if entry.name})
     if not names:
@@ -80,7 +94,9 @@ def build_taxonomy(
         threshold = calibrate_threshold(encoder)
     console.print(f"Text encoder {encoder.name}, merging from cosine {threshold:.2f} on")
     embeddings = encoder.embed(names)
-    reviewed = {entry.name for entry in entries if entry.why == REVIEWED and entry.name}
+    reviewed = {
+        entry.name for entry in entries if entry.why in (REVIEWED, PUBLISHED) and entry.name
+    }
     groups = merge_names(names, embeddings, threshold, reviewed)
     titles = _choose_titles(groups, entries, reviewed)
     order = sorted(range(len(groups)), key=lambda number: titles[number])
@@ -91,21 +107,22 @@ def build_taxonomy(
         for old in order
         for merge in _merges(titles[old], groups[old], embeddings[[row[n] for n in groups[old]]])
     ]
+    settled = _labels(entries, place, {merge.name: merge for merge in merges})
     return Taxonomy(
         concepts=_concepts([titles[old] for old in order], [groups[old] for old in order], entries),
-        labels=_labels(entries, place, {merge.name: merge for merge in merges}),
+        labels=settled,
         embeddings=embeddings[[row[titles[old]] for old in order]],
         text_encoder=encoder.name,
         threshold=threshold,
         merges=tuple(merges),
+        parents=_parents(parents, settled),
     )
 
 
-def count_labels(manifests: Iterable[Manifest | str | Path]) -> dict[str, dict[str, int]]:
+def count_labels(manifests: Iterable[Manifest]) -> dict[str, dict[str, int]]:
     """Return ``{dataset: {label: images}}``: each vocabulary and the labels that occur."""
     counted: dict[str, Counter[str]] = defaultdict(Counter)
-    for item in manifests:
-        manifest = item if isinstance(item, Manifest) else Manifest.read(item)
+    for manifest in manifests:
         for name, info in manifest.sources.items():
             counted[name].update(dict.fromkeys(info.vocabulary, 0))
         lists = manifest.table["labels"].combine_chunks()
@@ -114,6 +131,57 @@ def count_labels(manifests: Iterable[Manifest | str | Path]) -> dict[str, dict[s
         for pair in pairs.group_by(["dataset", "label"]).aggregate([([], "count_all")]).to_pylist():
             counted[pair["dataset"]][pair["label"]] += pair["count_all"]
     return {dataset: dict(sorted(counted[dataset].items())) for dataset in sorted(counted)}
+
+
+def _united(
+    counted: Mapping[str, Mapping[str, int]], shipped: Mapping[str, Iterable[str]]
+) -> dict[str, dict[str, int]]:
+    names = sorted({*counted, *shipped})
+    united = {
+        name: {**dict.fromkeys(shipped.get(name, ()), 0), **counted.get(name, {})} for name in names
+    }
+    return {name: dict(sorted(found.items())) for name, found in united.items()}
+
+
+def _named_parents(manifests: Iterable[Manifest]) -> dict[str, list[tuple[str, str]]]:
+    parents: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for manifest in manifests:
+        for name, info in manifest.sources.items():
+            parents[name] += info.parents
+    return parents
+
+
+def _parents(
+    named: Mapping[str, Iterable[tuple[str, str]]], labels: Mapping[str, Mapping[str, Label]]
+) -> dict[str, tuple[tuple[int, int], ...]]:
+    """Translate each dataset's pairs of labels; two labels of one concept are no pair."""
+    parents = {}
+    for dataset, pairs in sorted(named.items()):
+        known = labels.get(dataset, {})
+        places = {
+            (known[fine].concept, known[broad].concept)
+            for fine, broad in pairs
+            if fine in known and broad in known
+        }
+        found = tuple(
+            sorted(
+                (fine, broad)
+                for fine, broad in places
+                if fine is not None and broad is not None and fine != broad
+            )
+        )
+        try:
+            Hierarchy(found)
+        except ValueError as error:
+            (label, *_) = [name for name in known if known[name].concept == int(str(error))]
+            raise UserError(
+                f"In the dataset '{dataset}' the label '{label}' is broader than itself, by way of "
+                "labels with which it was merged.",
+                "Split the concept in a review table, or correct the parents of the source.",
+            ) from error
+        if found:
+            parents[dataset] = found
+    return parents
 
 
 def _settle(
@@ -136,7 +204,8 @@ def _settle(
             found = normalised[label]
             name, why = found.name, "" if found.name else "no diagnosis"
             if (dataset, label) in decisions:
-                name, why = decisions[dataset, label].concept or "", REVIEWED
+                decision = decisions[dataset, label]
+                name, why = decision.concept or "", REVIEWED if decision.row else PUBLISHED
             elif len(meanings[name]) == 1:
                 (name,) = meanings[name]
                 why = "abbreviation"

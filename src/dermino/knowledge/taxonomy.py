@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,11 @@ from safetensors.numpy import load, save
 from dermino.data.manifest import Manifest
 from dermino.errors import UserError, nearest
 from dermino.files import atomic_path, writable_folder, write_json
+from dermino.knowledge.certainty import Certainty
 from dermino.knowledge.encoded_labels import EncodedLabels, encode_labels
+from dermino.knowledge.hierarchy import Hierarchy
 
-VERSION = 1
+VERSION = 2
 TABLE = "taxonomy.json"
 EMBEDDINGS = "embeddings.safetensors"
 
@@ -75,6 +77,8 @@ class Taxonomy:
         The smallest cosine at which two names were merged.
     merges:
         Every name that joined a concept of another name.
+    parents:
+        For each dataset whose columns tell, pairs of places: a concept and a broader one.
     """
 
     concepts: tuple[Concept, ...]
@@ -83,6 +87,7 @@ class Taxonomy:
     text_encoder: str
     threshold: float
     merges: tuple[Merge, ...] = ()
+    parents: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.concepts)
@@ -107,6 +112,11 @@ class Taxonomy:
         return known
 
     @cached_property
+    def hierarchies(self) -> dict[str, Hierarchy]:
+        """What each dataset's own columns say is broader than what."""
+        return {dataset: Hierarchy(pairs) for dataset, pairs in self.parents.items()}
+
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of everything the taxonomy holds, to say which one a model was trained with."""
         digest = hashlib.sha256(json.dumps(self._described(), ensure_ascii=False).encode())
@@ -116,8 +126,9 @@ class Taxonomy:
     def targets(self, labels: Iterable[str], dataset: str) -> tuple[np.ndarray, np.ndarray]:
         """Return y and n of Eq. 6 for one image, each (C,) uint8.
 
-        n is 1 for every concept in the dataset's vocabulary when the image has a label, and 0
-        everywhere when it has none.
+        y is 1 for the labels' concepts and all that the dataset calls broader. n is 1 for every
+        other concept in the dataset's vocabulary too, but 0 for those below the image's finest
+        labels, of which nobody knows, and 0 everywhere when the image has no label.
 
         Raises
         ------
@@ -126,20 +137,40 @@ class Taxonomy:
         """
         y = np.zeros(len(self), dtype=np.uint8)
         places = [self._place(label, dataset) for label in labels]
-        y[[place for place in places if place is not None]] = 1
-        if not y.any():
+        named = {place for place in places if place is not None}
+        if not named:
             return y, np.zeros_like(y)
-        return y, self.known[self.datasets.index(dataset)].astype(np.uint8)
+        hierarchy = self.hierarchies.get(dataset, Hierarchy())
+        broader = {int(place) for concept in named for place in hierarchy.above(concept)}
+        y[sorted(named | broader)] = 1
+        n = self.known[self.datasets.index(dataset)].astype(np.uint8)
+        for finest in named - broader:
+            n[hierarchy.below(finest)] = 0
+        return y, n
 
-    def encode(self, manifest: Manifest) -> EncodedLabels:
+    def encode(self, manifest: Manifest, certainty: Certainty | None = None) -> EncodedLabels:
         """Translate a manifest's labels to concepts, all rows at once.
+
+        Parameters
+        ----------
+        manifest:
+            The images.
+        certainty:
+            What to make of weighted differential diagnoses. Default: ``Certainty()``.
 
         Raises
         ------
         UserError
             For a dataset or label that the taxonomy does not hold.
         """
-        return encode_labels(manifest, self.datasets, self.known, self._place)
+        return encode_labels(
+            manifest,
+            self.datasets,
+            self.known,
+            self._place,
+            self.hierarchies,
+            certainty or Certainty(),
+        )
 
     def write(self, folder: str | Path) -> None:
         """Write ``taxonomy.json`` and ``embeddings.safetensors``; the same bytes every time."""
@@ -210,6 +241,10 @@ class Taxonomy:
                 for dataset in self.datasets
             },
             "merges": [asdict(merge) for merge in self.merges],
+            "parents": {
+                dataset: [[names[concept], names[broader]] for concept, broader in pairs]
+                for dataset, pairs in sorted(self.parents.items())
+            },
         }
 
     @classmethod
@@ -232,7 +267,15 @@ class Taxonomy:
             }
             for dataset, entries in stored["labels"].items()
         }
-        merges = tuple(Merge(**merge) for merge in stored["merges"])
         return cls(
-            concepts, labels, embeddings, stored["text_encoder"], stored["threshold"], merges
+            concepts,
+            labels,
+            embeddings,
+            stored["text_encoder"],
+            stored["threshold"],
+            tuple(Merge(**merge) for merge in stored["merges"]),
+            {
+                dataset: tuple((place[concept], place[broader]) for concept, broader in pairs)
+                for dataset, pairs in stored["parents"].items()
+            },
         )

@@ -15,6 +15,7 @@ from pydantic import (
 
 from dermino.config import Config
 from dermino.errors import UserError
+from dermino.knowledge.certainty import Certainty
 from dermino.pretrain.objectives.image import Pairing
 from dermino.pretrain.objectives.knowledge import Reduction
 from dermino.pretrain.views.photometric import Blur
@@ -123,7 +124,9 @@ class PrototypesConfig(Config):
     """The disease prototypes (section 4.1.4).
 
     ``learnable: false`` with ``bias: true`` is what the authors' code does; ``reduction:
-    all_crops`` is Eq. 6 to the letter.
+    all_crops`` is Eq. 6 to the letter. ``soft_targets`` takes the weights of a differential
+    diagnosis (SCIN) as y instead of 1; its labels below ``min_label_weight`` or
+    ``min_label_confidence`` (1 to 5) count as neither present nor absent.
     """
 
     learnable: bool = True
@@ -131,6 +134,14 @@ class PrototypesConfig(Config):
     reduction: Reduction = "labelled_crops"
     lr_multiplier: float = Field(1.0, gt=0)
     initial: Literal["text", "random"] = "text"
+    soft_targets: bool = False
+    min_label_weight: float = Field(0.1, ge=0, le=1)
+    min_label_confidence: float = Field(2, ge=0)
+
+    @property
+    def certainty(self) -> Certainty:
+        """Which labels count, and for how much."""
+        return Certainty(self.soft_targets, self.min_label_weight, self.min_label_confidence)
 
 
 class MAEConfig(Config):

@@ -18,6 +18,7 @@ from dermino.data.reference import exists
 from dermino.data.schema import SPLITS
 from dermino.errors import UserError, unknown
 from dermino.files import sole_writer, writable_folder, write_json
+from dermino.knowledge.load import load_taxonomy
 from dermino.knowledge.prototypes import initial_prototypes
 from dermino.knowledge.taxonomy import Taxonomy
 from dermino.models.encoder_file import FILE_NAME as ENCODER_FILE
@@ -40,6 +41,7 @@ from dermino.pretrain.trainer import Trainer
 from dermino.progress import console
 
 INPUTS_FILE = "inputs.json"
+TAXONOMY_FOLDER = "taxonomy"
 # Enough to notice that a folder has moved without touching every file of a large archive.
 _PROBED_IMAGES = 1000
 
@@ -63,7 +65,8 @@ def pretrain(
     out:
         The run folder to write.
     labels:
-        A taxonomy built by ``dermino labels build``; without one no label is used.
+        A taxonomy built by ``dermino labels build``, or ``public``, the shipped one; without one
+        no label is used.
     recipe:
         Name of a shipped recipe, or a YAML file. None takes the method's own.
     overrides:
@@ -93,11 +96,12 @@ def pretrain(
     held_out = hold_out(images, splits, config.monitor, config.seed)
     manifest = select(images.select(~held_out.taken_out), splits)
     _probe_images(manifest)
-    taxonomy = Taxonomy.read(labels) if labels is not None else None
+    taxonomy = load_taxonomy(labels, manifest) if labels is not None else None
     if taxonomy is not None and not method_class.uses_labels:
         console.print(f"{config.method} learns from images alone: the labels are left aside.")
         taxonomy = None
-    encoded = taxonomy.encode(manifest) if taxonomy is not None else None
+    certainty = config.prototypes.certainty
+    encoded = taxonomy.encode(manifest, certainty) if taxonomy is not None else None
     if encoded is not None and not encoded.labelled.any():
         console.print("No image carries a label: training without supervision.")
 
@@ -127,7 +131,7 @@ def pretrain(
     trainer = Trainer(fabric, config, model, dataset, encoded, length, run, held_out)
     seen = seen_images(manifest, encoded, config.model.init)
     with sole_writer(run) if fabric.is_global_zero else nullcontext():
-        _start(trainer, plan, seen, _describe_inputs(data, labels, splits), resume)
+        _start(trainer, plan, seen, _describe_inputs(data, labels, splits), taxonomy, resume)
         trainer.train()
         _export(trainer, plan)
     fabric.barrier()
@@ -135,7 +139,12 @@ def pretrain(
 
 
 def _start(
-    trainer: Trainer, plan: Plan, images: pa.Table, inputs: dict[str, Any], resume: bool
+    trainer: Trainer,
+    plan: Plan,
+    images: pa.Table,
+    inputs: dict[str, Any],
+    taxonomy: Taxonomy | None,
+    resume: bool,
 ) -> None:
     """Show the plan, and take the run up where it is or write down what it starts from."""
     run, config = trainer.run, trainer.config
@@ -156,6 +165,8 @@ def _start(
         save_config(config, run / CONFIG_FILE)
         write_json(run / PLAN_FILE, plan.to_dict())
         write_json(run / INPUTS_FILE, inputs)
+        if taxonomy is not None:
+            taxonomy.write(run / TAXONOMY_FOLDER)
         write_seen(run, images)
         export_encoder(run / START_FILE, encoder, config, before)
 
@@ -193,9 +204,11 @@ def _describe_inputs(
     data: Sequence[str | Path], labels: str | Path | None, splits: Sequence[str] | None
 ) -> dict[str, Any]:
     """Return where everything a run reads lies, so that it can be read again."""
+    if labels is not None and Path(labels).is_dir():
+        labels = Path(labels).resolve()
     return {
         "data": [str(Path(path).resolve()) for path in data],
-        "labels": str(Path(labels).resolve()) if labels is not None else None,
+        "labels": str(labels) if labels is not None else None,
         "splits": list(splits) if splits is not None else None,
     }
 

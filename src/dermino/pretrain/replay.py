@@ -23,7 +23,7 @@ from dermino.pretrain.export import SEEN_FILE
 from dermino.pretrain.method import METHODS
 from dermino.pretrain.monitors.held_out import hold_out
 from dermino.pretrain.plan import FILE_NAME as PLAN_FILE
-from dermino.pretrain.pretrain import INPUTS_FILE, select
+from dermino.pretrain.pretrain import INPUTS_FILE, TAXONOMY_FOLDER, select
 from dermino.pretrain.resume import CONFIG_FILE
 
 
@@ -35,7 +35,7 @@ def replay(run: str | Path, step: int, part: int = 0) -> Batch:
     Parameters
     ----------
     run:
-        A run folder; its manifests and taxonomy must be where they were.
+        A run folder; its manifests must be where they were.
     step:
         The step, counted from 1 as in ``metrics.jsonl`` and ``nonfinite.jsonl``.
     part:
@@ -70,8 +70,10 @@ def replay(run: str | Path, step: int, part: int = 0) -> Batch:
             "The manifests list other images than when the run began.",
             f"They are named in '{run / INPUTS_FILE}'; put the old ones back.",
         )
-    labels = inputs["labels"]
-    encoded = Taxonomy.read(labels).encode(manifest) if labels is not None else None
+    encoded = None
+    if (run / TAXONOMY_FOLDER).is_dir():
+        taxonomy = Taxonomy.read(run / TAXONOMY_FOLDER)
+        encoded = taxonomy.encode(manifest, config.prototypes.certainty)
     arguments = model_args(config.model, config.views)
     backbone = cast(VisionTransformer, create_backbone(config.model.architecture, **arguments))
     dataset = PretrainDataset(

@@ -9,6 +9,7 @@ from typing import ClassVar
 from dermino.data.columns import require_columns, written_out
 from dermino.data.file_index import FileIndex
 from dermino.data.findings import Finding
+from dermino.data.levels import observed_parents
 from dermino.data.manifest import SourceInfo
 from dermino.data.source import SOURCES, Imported, assemble
 from dermino.data.text_table import read_text_table
@@ -53,6 +54,7 @@ class Ddi:
         groups = written_out(flags, _MALIGNANT, metadata, findings)
         diseases = frame["disease"].map(lambda name: [name] if name else [])
         frame["labels"] = diseases + groups
+        behaviour = frame.assign(behaviour=[group[0] if group else None for group in groups])
         frame["skin_type_group"] = frame["skin_tone"].map(_SKIN_TYPES)
         frame["modality"] = "clinical"
         # The publisher names no other vocabulary than the values of the complete table.
@@ -60,7 +62,11 @@ class Ddi:
         return assemble(
             frame,
             index,
-            replace(self.info, vocabulary=vocabulary),
+            replace(
+                self.info,
+                vocabulary=vocabulary,
+                parents=observed_parents(behaviour, ("behaviour", "disease")),
+            ),
             findings=findings,
             expected_images=self.expected_images,
             keep_missing=keep_missing,

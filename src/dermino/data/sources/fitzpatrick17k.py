@@ -11,6 +11,7 @@ import pandas as pd
 from dermino.data.columns import require_columns, typed
 from dermino.data.file_index import FileIndex
 from dermino.data.findings import Finding
+from dermino.data.levels import observed_parents
 from dermino.data.manifest import SourceInfo
 from dermino.data.source import SOURCES, Imported, assemble
 from dermino.data.text_table import read_text_table
@@ -71,7 +72,9 @@ class Fitzpatrick17k:
         return assemble(
             frame,
             index,
-            replace(self.info, vocabulary=vocabulary),
+            replace(
+                self.info, vocabulary=vocabulary, parents=observed_parents(frame, reversed(LEVELS))
+            ),
             findings=findings,
             expected_images=self.expected_images,
             keep_missing=keep_missing,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,6 +13,7 @@ from dermino.data.challenge import Challenge, Part, levels
 from dermino.data.columns import require_columns
 from dermino.data.file_index import FileIndex
 from dermino.data.findings import Finding
+from dermino.data.levels import observed_parents
 from dermino.data.manifest import SourceInfo
 from dermino.data.source import SOURCES, Imported
 from dermino.data.text_table import read_text_table
@@ -27,6 +29,9 @@ _DIAGNOSES = (
     "atypical melanocytic proliferation",
 )
 _PAIRS = "ISIC_2020_Training_Duplicates.csv"
+
+# From coarse to fine.
+_LEVELS = ("benign_malignant", "diagnosis")
 
 
 @SOURCES.register("isic2020")
@@ -118,7 +123,12 @@ class Isic2020(Challenge):
             frame["duplicate_of"] = [first_of.get(Path(name).stem) for name in frame["image"]]
         return frame
 
+    def info_of(self, frame: pd.DataFrame) -> SourceInfo:
+        """Say which diagnoses are benign and which malignant."""
+        known = frame[frame["diagnosis"] != "unknown"] if "diagnosis" in frame.columns else frame
+        return replace(self.info, parents=observed_parents(known, _LEVELS))
+
     def labels(self, frame: pd.DataFrame) -> list[list[str]]:
         """The diagnosis, where it is known, and benign or malignant."""
-        found = levels(frame, ("benign_malignant", "diagnosis"))
+        found = levels(frame, _LEVELS)
         return [[name for name in names if name != "unknown"] for names in found]

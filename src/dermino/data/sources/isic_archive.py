@@ -11,6 +11,7 @@ import pandas as pd
 from dermino.data.challenge import levels, observed, read_isic_table
 from dermino.data.file_index import FileIndex
 from dermino.data.findings import Finding
+from dermino.data.levels import observed_parents
 from dermino.data.manifest import SourceInfo
 from dermino.data.source import SOURCES, Imported, assemble
 
@@ -62,7 +63,12 @@ class IsicArchive:
         frame["labels"] = levels(frame, hierarchy)
         frame["modality"] = modality(frame)
         frame["image"] += ".jpg"
-        info = replace(self.info, name=name or self.info.name, vocabulary=observed(frame["labels"]))
+        info = replace(
+            self.info,
+            name=name or self.info.name,
+            vocabulary=observed(frame["labels"]),
+            parents=observed_parents(frame, hierarchy),
+        )
         return assemble(
             frame,
             index,
