@@ -39,8 +39,8 @@ _ENTROPY = (
     "1 = equally on all, which teaches nothing"
 )
 _ENTROPY_REASON = (
-    "Above 0.99 less than a hundredth of what a target could say is left. It rises while the "
-    "teacher's temperature warms up, and should fall after that."
+    "Above 0.999 less than a thousandth of what a target could say is left. It rises while the "
+    "teacher's temperature warms up, and should level off after that."
 )
 _ENTROPY_OF_MEAN = (
     "how evenly the prototypes are used over all {} together: 0 = one prototype takes all, "
@@ -86,7 +86,7 @@ FIGURES: Mapping[str, Figure] = {
         reason="The counterpart of the spread: 1 minus its square, nearly.",
     ),
     "image_entropy": Figure(
-        "Image targets: entropy", _ENTROPY.format("crop"), high=0.99, reason=_ENTROPY_REASON
+        "Image targets: entropy", _ENTROPY.format("crop"), high=0.999, reason=_ENTROPY_REASON
     ),
     "image_entropy_of_mean": Figure(
         "Image targets: entropy of the mean",
@@ -97,8 +97,8 @@ FIGURES: Mapping[str, Figure] = {
     "image_information": Figure(
         "Image targets: information",
         _INFORMATION.format("crops"),
-        low=0.01,
-        reason="Below 0.01 the targets hardly depend on what is seen, however sure the teacher is.",
+        low=0.001,
+        reason="Below 0.001 the targets hardly depend on what is seen, however sure the teacher is.",
     ),
     "image_prototypes_used": Figure(
         "Image prototypes used",
@@ -107,7 +107,7 @@ FIGURES: Mapping[str, Figure] = {
         reason="Below 0.02 fifty crops share a prototype where each could have had its own.",
     ),
     "patch_entropy": Figure(
-        "Patch targets: entropy", _ENTROPY.format("patch"), high=0.99, reason=_AS_FOR_IMAGES
+        "Patch targets: entropy", _ENTROPY.format("patch"), high=0.999, reason=_AS_FOR_IMAGES
     ),
     "patch_entropy_of_mean": Figure(
         "Patch targets: entropy of the mean",
@@ -118,7 +118,7 @@ FIGURES: Mapping[str, Figure] = {
     "patch_information": Figure(
         "Patch targets: information",
         _INFORMATION.format("patches"),
-        low=0.01,
+        low=0.001,
         reason=_AS_FOR_IMAGES,
     ),
     "patch_prototypes_used": Figure(
