@@ -14,6 +14,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from dermino.models.masked_vit import CroppedVisionTransformer
 from dermino.models.projection_head import ProjectionHead
+from dermino.pretrain.distributed import rank
 
 # Gathered and let go one after the other; what is in none of them stays with the method itself.
 _UNITS = (Block, CroppedVisionTransformer, ProjectionHead)
@@ -32,15 +33,23 @@ def shard(method: nn.Module, mesh: DeviceMesh) -> nn.Module:
 
 
 def whole(values: Any) -> Any:
-    """Return nested dictionaries and lists with every sharded tensor gathered.
+    """Return nested dictionaries and lists with every sharded tensor gathered, for a file.
 
-    All processes have to call it, in the same order.
+    All processes have to call it, in the same order; the first one gets the tensors, on its CPU,
+    since together they may be more than a device holds. What is not sharded stays as it is.
     """
     if isinstance(values, DTensor):
-        return values.full_tensor()
+        gathered = values.full_tensor()
+        return gathered.cpu() if rank() == 0 else gathered.new_empty(0)
     if isinstance(values, Mapping):
         return {key: whole(value) for key, value in values.items()}
     return [whole(value) for value in values] if isinstance(values, list) else values
+
+
+def clip_gradients(module: nn.Module, limit: float) -> torch.Tensor:
+    """Scale the gradients of a module down to a norm of ``limit``; return the () norm before."""
+    norm = torch.nn.utils.clip_grad_norm_(module.parameters(), limit)
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
 
 def load_whole(

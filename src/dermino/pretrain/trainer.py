@@ -33,7 +33,7 @@ from dermino.pretrain.monitors.monitors import Monitors
 from dermino.pretrain.nonfinite import NonFiniteSteps
 from dermino.pretrain.parameter_groups import apply_schedule, parameter_groups
 from dermino.pretrain.schedules import Length, Schedules, StepValues
-from dermino.pretrain.sharding import load_whole, whole
+from dermino.pretrain.sharding import clip_gradients, load_whole, whole
 from dermino.pretrain.stochastic_depth import StochasticDepth
 from dermino.pretrain.streams import Stream, torch_seed
 from dermino.pretrain.throughput import Window
@@ -204,10 +204,7 @@ class Trainer:
             unreadable |= bool(batch.unreadable)
         terms = {name: torch.stack([p[name] for p in parts]).mean(dim=0) for name in parts[0]}
         limit = self.config.optimizer.clip_grad or math.inf
-        norms = [
-            whole(torch.nn.utils.clip_grad_norm_(module.parameters(), limit))
-            for module in self.method.clipped()
-        ]
+        norms = [clip_gradients(module, limit) for module in self.method.clipped()]
         sound = torch.stack([*terms.values(), *norms]).isfinite().all()
         self._agreed = Agreement.reach(self.interruption.number, unreadable, sound)
         if self._agreed.skipped:
