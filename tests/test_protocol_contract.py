@@ -222,6 +222,23 @@ def test_tasks_that_a_protocol_cannot_answer_are_refused_before_work(manifest: P
         run(manifest, target="mask", protocols=["overlap"])
 
 
+def test_one_failure_does_not_stop_the_others(
+    manifest: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(self: EvaluationProtocol, trial: Trial) -> Outcome:
+        raise UserError("No language model.", "Get one.")
+
+    monkeypatch.setattr(PROTOCOLS.get("retrieval"), "run", refuse)
+    labels = [["a"], ["b"], ["a"], ["b"], ["a"], ["b"]] * 2
+    Manifest.read(manifest).with_columns(labels=labels).write(manifest)
+    with pytest.raises(UserError, match="tiny, skin, retrieval: No language model") as refused:
+        run(manifest, protocols=["retrieval", "linear"])
+    assert refused.value.message == "1 could not be done; the other results are kept."
+    table = pd.read_csv(manifest.parent / "results" / "results.csv")
+    assert set(table["protocol"]) == {"linear"}
+    assert "skin, linear, 4 test images" in capfd.readouterr().out
+
+
 def test_several_devices_give_the_same_results(manifest: Path) -> None:
     options: dict[str, Any] = {"protocols": ["retrieval", "linear"]}
     labels = [["a"], ["b"], ["a"], ["b"], ["a"], ["b"]] * 2

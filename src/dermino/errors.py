@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import ClassVar
+from typing import Any, ClassVar
 
 _SHOWN = 40
 
@@ -29,6 +29,10 @@ class UserError(Exception):
         super().__init__(message if not remedy else f"{message}\n{remedy}")
         self.message = message
         self.remedy = remedy
+
+    def __reduce__(self) -> tuple[type[UserError], tuple[Any, ...]]:
+        """Cross from one process to another with message and remedy apart."""
+        return type(self), (self.message, self.remedy)
 
 
 class DiskFull(UserError):  # noqa: N818 - the state of a disk.

@@ -21,6 +21,7 @@ from dermino.evaluate.execution import Setup, execute
 from dermino.evaluate.feature_cache import FeatureCache
 from dermino.evaluate.features import check_files, resolve_devices
 from dermino.evaluate.plan import TaskPlan, describe_plan, plan_records
+from dermino.evaluate.predictions import Cell
 from dermino.evaluate.protocol import (
     PROTOCOLS,
     EvaluationProtocol,
@@ -157,16 +158,23 @@ def evaluate(
     setup = Setup(
         tuple(encoders), image_size, folder.folder, feature_cache.folder, batch_size, workers
     )
-    execute(plan, folder, setup, devices, candidates)
+    failed = execute(plan, folder, setup, devices, candidates)
     for part, look in product(plan, looks.values()):
         if part.task.kind in look.kinds:
             for cell in part.cells:
+                if cell in failed:
+                    continue
                 predictions = folder.predictions.read(cell, part.task)
                 answered = Answered(part.task, *predictions, part.bootstrap)
                 folder.add_rows(cell, look.rows(answered))
-    table = folder.rows([cell for part in plan for cell in part.cells])
+    done = [cell for part in plan for cell in part.cells if cell not in failed]
+    if not done:
+        raise next(iter(failed.values()))
+    table = folder.rows(done)
     print_results(table)
     console.print(f"Results: {folder.folder}", markup=False, soft_wrap=True)
+    if failed:
+        raise _not_done(failed)
     return table
 
 
@@ -264,6 +272,16 @@ def _say_what_is_left_out(
                 why = UNLABELLED if task.kind == "unlabelled" else f"it answers no {task.kind} task"
                 reason = f"Protocol '{name}' is skipped for task '{task.name}': {why}."
                 console.print(reason, markup=False, soft_wrap=True)
+
+
+def _not_done(failed: Mapping[Cell, UserError]) -> UserError:
+    """Tell what could not be done, each reason once."""
+    cells: dict[str, list[str]] = {}
+    for cell, error in failed.items():
+        cells.setdefault(str(error), []).append(f"{cell.encoder}, {cell.task}, {cell.protocol}")
+    reasons = [f"{'; '.join(names)}: {reason}" for reason, names in cells.items()]
+    message = f"{len(failed)} could not be done; the other results are kept."
+    return UserError(message, "\n".join([*reasons, "The same command does only what is missing."]))
 
 
 def _check_answerable(

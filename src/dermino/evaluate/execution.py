@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dermino.errors import DiskFull, UserError
 from dermino.evaluate.candidate import Candidate, load_candidates
 from dermino.evaluate.feature_cache import FeatureCache
 from dermino.evaluate.features import extract_many
@@ -118,7 +119,7 @@ def execute(
     setup: Setup,
     devices: Sequence[torch.device],
     candidates: Sequence[Candidate],
-) -> None:
+) -> dict[Cell, UserError]:
     """Do what is not done yet, and add it to the results cell by cell.
 
     On several devices, features of a task are computed by one process, for all encoders together;
@@ -136,6 +137,16 @@ def execute(
         Where to compute.
     candidates:
         The encoders; on the device if it is the only one.
+
+    Returns
+    -------
+    dict
+        The cells that could not be done, and why; they did not keep the others from being done.
+
+    Raises
+    ------
+    DiskFull
+        At once.
     """
     todo = [(part, [cell for cell in part.cells if not folder.has(cell)]) for part in plan]
     todo = [(part, cells) for part, cells in todo if cells]
@@ -143,23 +154,37 @@ def execute(
         done = _one_by_one(todo, Evaluator(setup, devices[0], candidates))
     else:
         done = _side_by_side(todo, setup, devices)
-    for cell, rows in done:
-        folder.add(cell, rows)
+    failed = {}
+    for cell, result in done:
+        if isinstance(result, DiskFull):
+            raise result
+        if isinstance(result, UserError):
+            failed[cell] = result
+        else:
+            folder.add(cell, result)
+    return failed
 
 
 _Todo = Sequence[tuple[TaskPlan, list[Cell]]]
 
 
-def _one_by_one(todo: _Todo, evaluator: Evaluator) -> Iterator[tuple[Cell, Rows]]:
+def _one_by_one(todo: _Todo, evaluator: Evaluator) -> Iterator[tuple[Cell, Rows | UserError]]:
     for part, cells in todo:
-        evaluator.extract(part, _needing_features(part, cells))
+        try:
+            evaluator.extract(part, _needing_features(part, cells))
+        except UserError as error:
+            yield from ((cell, error) for cell in cells)
+            continue
         for cell in cells:
-            yield cell, evaluator.run(part, cell)
+            try:
+                yield cell, evaluator.run(part, cell)
+            except UserError as error:
+                yield cell, error
 
 
 def _side_by_side(
     todo: _Todo, setup: Setup, devices: Sequence[torch.device]
-) -> Iterator[tuple[Cell, Rows]]:
+) -> Iterator[tuple[Cell, Rows | UserError]]:
     context = multiprocessing.get_context("spawn")
     names = context.SimpleQueue()
     for device in devices:
@@ -175,12 +200,17 @@ def _side_by_side(
             pending: set[Future[Any]] = {*extracting, *running}
             done, _ = wait(pending, return_when=FIRST_COMPLETED)
             for future in done:
-                if future in extracting:
-                    part, cells = extracting.pop(future)
-                    future.result()
+                error = future.exception()
+                if error is not None and not isinstance(error, UserError):
+                    raise error
+                if future in running:
+                    yield running.pop(future), error or future.result()
+                    continue
+                part, cells = extracting.pop(future)
+                if error is None:
                     running |= {pool.submit(_run, part, cell): cell for cell in cells}
                 else:
-                    yield running.pop(future), future.result()
+                    yield from ((cell, error) for cell in cells)
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -7,13 +7,13 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow.compute as pc
 
 from dermino.data.manifest import Manifest, SourceInfo
+from dermino.data.reference import Reference
 from dermino.data.split import split
 
 TaskKind = Literal[
@@ -91,10 +91,10 @@ class Task:
         """Paths of the rows, relative to the manifest's root."""
         return self.manifest.table["image"].to_pylist()
 
-    def files(self) -> list[Path | str]:
+    def files(self) -> list[Reference]:
         """All files the task is made of: the n images, then the n masks of a segmentation."""
         masks = self.targets.tolist() if self.kind == "segmentation" else []
-        return [*self.manifest.paths(), *(self.manifest.root / mask for mask in masks)]
+        return [*self.manifest.paths(), *(self.manifest.locate(mask) for mask in masks)]
 
     def rows(self, split: str) -> np.ndarray:
         """Row numbers of ``train``, ``val`` or ``test``."""
