@@ -98,7 +98,7 @@ FIGURES: Mapping[str, Figure] = {
         "Image targets: information",
         _INFORMATION.format("crops"),
         low=0.001,
-        reason="Below 0.001 the targets hardly depend on what is seen, however sure the teacher is.",
+        reason="Below 0.001 the targets hardly depend on what is seen, however sure they are.",
     ),
     "image_prototypes_used": Figure(
         "Image prototypes used",
