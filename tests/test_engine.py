@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Iterator
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,10 @@ import torch
 from lightning.fabric import Fabric
 from PIL import Image
 from safetensors.torch import load_file
+from timm.models.vision_transformer import Block
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
 
 from dermino.config import load_config
 from dermino.data.manifest import Manifest
@@ -29,9 +34,10 @@ from dermino.pretrain.batch_size import largest_fitting, take_blank_steps
 from dermino.pretrain.config import PretrainConfig
 from dermino.pretrain.dataset import PretrainDataset
 from dermino.pretrain.launch import compile_blocks
-from dermino.pretrain.method import METHODS
+from dermino.pretrain.method import METHODS, Method
 from dermino.pretrain.objectives.knowledge import knowledge_loss
 from dermino.pretrain.pretrain import pretrain
+from dermino.pretrain.sharding import shard, whole
 from dermino.pretrain.stochastic_depth import StochasticDepth
 
 TINY = [
@@ -216,26 +222,36 @@ def test_the_largest_batch_that_fits_is_found(most: int, fitting: int) -> None:
     assert len(tried) < 16
 
 
+def small_config(method: str) -> PretrainConfig:
+    return PretrainConfig.model_validate(
+        {
+            "method": method,
+            "model": {
+                "architecture": "vit_tiny_patch16_224",
+                "model_args": {"depth": 2, "embed_dim": 32, "num_heads": 2},
+            },
+            "head": {"num_prototypes": 64, "hidden_dim": 32, "bottleneck_dim": 16},
+            "views": {"global_size": 64, "local_crops": 2, "local_size": 32},
+            "mae": {"decoder_dim": 32, "decoder_depth": 1, "decoder_heads": 2},
+            "mocov3": {"hidden_dim": 32, "projection_dim": 16},
+            "swav": {"queue_length": 16, "queue_start_epoch": 0, "hidden_dim": 32},
+            "panderm": {"teacher": "random:vit_tiny_patch16_224", "teacher_size": 64},
+            "steps": 2,
+        }
+    )
+
+
+def build(config: PretrainConfig) -> Method:
+    backbone = build_backbone(config.model, config.views, seed=0)
+    return METHODS.get(config.method)(config, backbone, None)
+
+
 @pytest.mark.parametrize("method", METHODS.names())
 def test_blank_batches_have_the_shape_of_real_ones_and_leave_the_method_as_it_is(
     data: Path, method: str
 ) -> None:
-    small = {"model_args": {"depth": 2, "embed_dim": 32, "num_heads": 2}, "drop_path": 0.3}
-    config = PretrainConfig.model_validate(
-        {
-            "method": method,
-            "model": {"architecture": "vit_tiny_patch16_224", **small},
-            "head": {"num_prototypes": 64, "hidden_dim": 32, "bottleneck_dim": 16},
-            "views": {"global_size": 64, "local_crops": 2, "local_size": 32},
-            "panderm": {"teacher": "random:vit_tiny_patch16_224", "teacher_size": 64},
-            "mae": {"decoder_dim": 32, "decoder_depth": 1, "decoder_heads": 2},
-            "mocov3": {"hidden_dim": 32, "projection_dim": 16},
-            "swav": {"queue_length": 16, "queue_start_epoch": 0, "hidden_dim": 32},
-            "steps": 2,
-        }
-    )
-    backbone = build_backbone(config.model, config.views, seed=0)
-    model = METHODS.get(method)(config, backbone, None)
+    config = small_config(method)
+    model = build(config)
     dataset = PretrainDataset(Manifest.read(data), model.views(config), 16, 6, seed=0)
     real = Collate(None)([dataset[position] for position in range(6)])
     blank = Batch.blank(model.views(config), 16, 6)
@@ -249,6 +265,32 @@ def test_blank_batches_have_the_shape_of_real_ones_and_leave_the_method_as_it_is
     take_blank_steps(config, Fabric(accelerator="cpu", devices=1), model, 6)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.fixture
+def mesh() -> Iterator[DeviceMesh]:
+    """A group of this process alone."""
+    torch.distributed.init_process_group(
+        "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1
+    )
+    yield init_device_mesh("cpu", (1,), mesh_dim_names=("data_parallel",))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("method", METHODS.names())
+def test_every_parameter_is_spread_block_by_block_and_gathered(
+    mesh: DeviceMesh, method: str
+) -> None:
+    model = build(small_config(method))
+    before = copy.deepcopy(model.state_dict())
+    shard(model, mesh)
+    assert all(isinstance(parameter, DTensor) for parameter in model.parameters())
+    blocks = [module for module in model.modules() if isinstance(module, Block)]
+    assert all(isinstance(block, FSDPModule) for block in blocks)
+    gathered = whole(model.state_dict())
+    assert gathered.keys() == before.keys()
+    assert all(torch.equal(gathered[key], before[key]) for key in before)
+    assert not any(isinstance(value, DTensor) for value in gathered.values())
 
 
 def test_auto_says_its_batch_and_a_resumed_run_keeps_it(
