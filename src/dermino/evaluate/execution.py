@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
@@ -225,9 +227,18 @@ _evaluators: list[Evaluator] = []
 
 
 def _begin(setup: Setup, devices: Any) -> None:
+    # A killed command leaves no process behind; each holds a GPU.
+    threading.Thread(target=_end_with_the_command, daemon=True).start()
     device = torch.device(devices.get())
     candidates = load_candidates(setup.encoders, setup.image_size, device)
     _evaluators.append(Evaluator(setup, device, candidates))
+
+
+def _end_with_the_command() -> None:
+    command = multiprocessing.parent_process()
+    if command is not None:
+        command.join()
+        os._exit(1)
 
 
 def _extract(part: TaskPlan, names: Sequence[str]) -> None:
