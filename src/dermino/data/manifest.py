@@ -230,6 +230,8 @@ class Manifest:
         """Return the rows of a boolean mask or an index array, in that order."""
         chosen = np.asarray(rows)
         if chosen.dtype == bool:
+            if chosen.all() and len(chosen) == len(self):
+                return self
             chosen = np.flatnonzero(chosen)
         return replace(self, table=self.table.take(pa.array(chosen, pa.int64())))
 
