@@ -78,12 +78,20 @@ def resolve_workers(config: PretrainConfig, fabric: Fabric) -> int:
     return max(min(cores // processes_per_node() - 1, 16), 1)
 
 
-def compile_blocks(method: nn.Module) -> None:
+def compile_blocks(method: nn.Module, dynamic: bool) -> None:
     """Compile every transformer block in place, the teacher's too; parameters keep their names.
 
-    Blocks are alike, so one of them is compiled for each shape of its input.
+    Blocks are alike, so they share what is compiled.
+
+    Parameters
+    ----------
+    method:
+        What has blocks.
+    dynamic:
+        Compile once for all shapes instead of once for each. Left to PyTorch, the change from one
+        to the other would come between a pass forward and its recomputation.
     """
     for module in method.modules():
         if isinstance(module, Block):
             # Not the module itself: FSDP's hooks around it have to stay as they are.
-            module.forward = torch.compile(module.forward)  # type: ignore[method-assign]
+            module.forward = torch.compile(module.forward, dynamic=dynamic)  # type: ignore[method-assign]

@@ -41,6 +41,11 @@ class StochasticDepth:
     num_blocks: int
     seed: int
 
+    def keeps_shapes(self, batch_size: int, processes: int) -> bool:
+        """Whether every branch is computed for equally many of a process's images in each step."""
+        even = processes == 1 or batch_size // processes % _NEIGHBOURS == 0
+        return self.rate == 0 or (self.rate > _SINGLE_UP_TO and even)
+
     def apply(self, batch: Batch, number: int, rank: int, batch_size: int) -> Batch:
         """Return a process's batch with the paths of its crops.
 

@@ -81,7 +81,8 @@ class Trainer:
         options, blocks = config.model, len(method.encoder.blocks)
         self.stochastic_depth = StochasticDepth(options.drop_path, blocks, config.seed)
         if config.compile:
-            compile_blocks(method)
+            steady = self.stochastic_depth.keeps_shapes(dataset.batch_size, fabric.world_size)
+            compile_blocks(method, dynamic=not steady)
         # Sharding replaces the parameters, so the optimiser comes second.
         self.module = fabric.setup_module(method)
         optimizer = torch.optim.AdamW(
