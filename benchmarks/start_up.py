@@ -119,9 +119,8 @@ def main() -> None:
                 program = ["-c", _PROFILED, _PRETRAIN]
             line = [sys.executable, *program, str(time.time()), *command]
             done = subprocess.run(line, capture_output=True, text=True, check=False)
-            found = [
-                line for line in done.stdout.splitlines() if arguments.profile or "first batch" in line
-            ]
+            wanted = "" if arguments.profile else "first batch"
+            found = [printed for printed in done.stdout.splitlines() if wanted in printed]
             print("\n".join(found) or done.stderr, flush=True)
 
 
