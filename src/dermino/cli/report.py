@@ -30,6 +30,18 @@ def report(
             "--images/--no-images", help="Show test images and their neighbours as thumbnails."
         ),
     ] = True,
+    maps: Annotated[
+        bool,
+        typer.Option(
+            "--maps",
+            help="Draw t-SNE and UMAP maps of label and image embeddings, to zoom into; adds a "
+            "script to the page.",
+        ),
+    ] = False,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Feature cache of the evaluation, for --maps. Default: the user's."),
+    ] = None,
 ) -> None:
     """Write one HTML page with everything an evaluation found.
 
@@ -42,4 +54,7 @@ def report(
     """
     from dermino.report import report as write_report
 
-    typer.echo(write_report(results, out, title=title, runs=runs or (), images=images))
+    page = write_report(
+        results, out, title=title, runs=runs or (), images=images, maps=maps, cache=cache
+    )
+    typer.echo(page)

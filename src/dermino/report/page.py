@@ -18,6 +18,7 @@ from dermino.files import writable_file, write_text
 from dermino.progress import track
 from dermino.report.confusion import Confusion, confusion
 from dermino.report.curves import RocPanel, roc_panels
+from dermino.report.embedding_map import image_maps, label_maps, projections
 from dermino.report.gallery import Example, examples_a_task, gallery
 from dermino.report.results import Exposure, ProtocolRecord, Results, Seen, TaskRecord, scores
 from dermino.report.runs import RUN_FILES, Run, training_panels
@@ -65,6 +66,8 @@ def report(
     title: str | None = None,
     runs: Sequence[str | Path] = (),
     images: bool = True,
+    maps: bool = False,
+    cache: str | Path | None = None,
 ) -> Path:
     """Write what an evaluation found as one self-contained HTML page.
 
@@ -84,6 +87,12 @@ def report(
         Pretraining run folders to show besides those of the evaluated encoders.
     images:
         Whether to show test images and their neighbours; False keeps every picture off the page.
+
+    maps:
+        Draw label embeddings and image embeddings as t-SNE and UMAP maps that can be enlarged. The
+        page then has a script of its own.
+    cache:
+        The feature cache that the evaluation used, for ``maps``. Default: that of the user.
 
     Raises
     ------
@@ -125,6 +134,8 @@ def report(
         seen=seen_table(_seen(found, shown_runs)),
         overlaps=_overlaps(found),
         class_counts=class_counts,
+        maps=[*label_maps(shown_runs), *image_maps(found, cache, images)] if maps else None,
+        umap="UMAP" in projections(),
     )
     write_text(out, page)
     return out
