@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import torch
 
 from dermino.errors import UserError
+from dermino.models.transformers_tower import load_transformers
 
 State = dict[str, torch.Tensor]
 
@@ -61,6 +63,11 @@ def from_huggingface(state: State) -> State:
     return renamed
 
 
+def is_dinov2(model: Any) -> bool:
+    """Whether a transformers model is DINOv2, with or without registers."""
+    return model.config.model_type in {"dinov2", "dinov2_with_registers"}
+
+
 def download(model_id: str) -> State:
     """Fetch a DINOv2 model from the Hugging Face hub, or its cache, in DINOv2's names.
 
@@ -69,21 +76,10 @@ def download(model_id: str) -> State:
     UserError
         If transformers is missing, the model cannot be fetched, or it is no DINOv2 model.
     """
-    try:
-        from transformers import AutoModel
-    except ImportError as error:
-        raise UserError("'hf:' needs transformers.", "Install dermino[text].") from error
-    try:
-        model = AutoModel.from_pretrained(model_id, use_safetensors=True)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"'hf:{model_id}' could not be fetched: {str(error).splitlines()[0]}",
-            "Check the name and the connection, or give a local folder.",
-        ) from error
-    state = model.state_dict()
-    if MARKER not in state:
+    model, _ = load_transformers(model_id)
+    if not is_dinov2(model):
         raise UserError(
             f"'hf:{model_id}' is a {type(model).__name__}, not a DINOv2 model.",
-            "Other Hugging Face vision models are not read yet; timm:NAME has most of them.",
+            "A run can start from a DINOv2 model, a timm model or a weights file.",
         )
-    return from_huggingface(state)
+    return from_huggingface(model.state_dict())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,26 @@ from torch import nn
 from dermino.errors import UserError, unknown
 from dermino.models.encoder import Encoder
 from dermino.models.encoder_file import FILE_NAME, EncoderFile
-from dermino.models.huggingface import State, download
+from dermino.models.hub import download_file, fetch
+from dermino.models.huggingface import State, from_huggingface, is_dinov2
+from dermino.models.named import NORMALISATIONS, NamedEncoder, named_encoders
+from dermino.models.open_clip_tower import CONFIG_FILE, load_open_clip
 from dermino.models.preprocess import Preprocess
-from dermino.models.weights import infer_architecture, load_into, read_state, weights_file
-
-SPEC_HELP = (
-    "A run folder, a weights file (.safetensors, .pth), timm:NAME (random:NAME for untrained "
-    "weights) or hf:ID of a DINOv2 model. Put NAME= in front to choose how results call it."
+from dermino.models.spec import SPEC_HELP, parse_spec, scheme_of
+from dermino.models.transformers_tower import TransformersTower, load_transformers
+from dermino.models.weights import (
+    infer_architecture,
+    is_safetensors,
+    load_into,
+    read_state,
+    weights_file,
 )
+
+
+def split_alias(spec: str) -> tuple[str, str]:
+    """Return the alias of an encoder's name and the path or address it stands for."""
+    parsed = parse_spec(spec)
+    return parsed.alias, parsed.file or parsed.what
 
 
 def load_encoder(
@@ -34,8 +47,10 @@ def load_encoder(
     Parameters
     ----------
     spec:
-        A run folder, a file, ``timm:NAME``, ``random:NAME``, ``hf:ID``; ``alias=spec`` chooses its
-        name.
+        A run folder, a file, a name of :func:`dermino.models.named.named_encoders`,
+        ``timm:NAME``, ``hf:ID``, ``open_clip:NAME/TAG`` or ``random:NAME``. ``WHAT=FILE`` reads a
+        local file; ``ALIAS=`` in front chooses its name. A file that dermino wrote says itself what
+        it is.
     image_size:
         Side of the input in pixels, where it should differ from the encoder's own.
     device:
@@ -49,34 +64,34 @@ def load_encoder(
     UserError
         If nothing of that name exists, or its weights do not fit.
     """
-    alias, address = split_alias(spec)
-    scheme, _, rest = address.partition(":")
-    if scheme in {"timm", "random"} and rest:
-        encoder = _from_timm(alias, rest, image_size, scheme == "timm", last_layer)
-    elif scheme == "hf" and rest:
+    parsed = parse_spec(spec)
+    alias, file = parsed.alias, parsed.file
+    scheme, rest = scheme_of(parsed.what), parsed.what.partition(":")[2]
+    described = _described(file) if file is not None else None
+    if file is not None and described is not None:
+        encoder = _from_path(alias, file, image_size)
+    elif parsed.what in named_encoders():
+        encoder = _from_named(alias, parsed.what, image_size, file)
+    elif scheme == "random" and rest in named_encoders():
+        encoder = _from_named(alias, rest, image_size, None, trained=False)
+    elif scheme in {"timm", "random"}:
+        encoder = _from_timm(alias, rest, image_size, scheme == "timm", last_layer, file)
+    elif scheme == "open_clip":
+        tower, preprocess = load_open_clip(rest, file)
+        encoder = _from_tower(alias, tower, preprocess, parsed.what, image_size)
+    elif scheme == "hf":
         encoder = _from_huggingface(alias, rest, image_size)
     else:
-        encoder = _from_path(alias, address, image_size)
+        encoder = _from_path(alias, parsed.what, image_size)
     return encoder.to(device)
-
-
-def split_alias(spec: str) -> tuple[str, str]:
-    """Split ``alias=spec``; the alias of a plain spec is its file or folder name."""
-    alias, separator, address = spec.partition("=")
-    if separator and alias and not Path(spec).exists():
-        return alias, address
-    path = Path(spec)
-    if path.name == FILE_NAME:
-        path = path.parent
-    return (path.stem if path.is_file() else path.name) or spec, spec
 
 
 def create_backbone(architecture: str, **model_args: Any) -> nn.Module:
     """Create an untrained timm model, without classifier unless asked otherwise.
 
-    An unknown name gives the nearest.
+    An unknown name gives the nearest. A tag (``NAME.TAG``) chooses the preprocessing it records.
     """
-    if not timm.is_model(architecture):
+    if not timm.is_model(architecture.partition(".")[0]):
         raise unknown("timm model", architecture, timm.list_models())
     try:
         return timm.create_model(architecture, pretrained=False, **{"num_classes": 0, **model_args})
@@ -87,28 +102,92 @@ def create_backbone(architecture: str, **model_args: Any) -> nn.Module:
         ) from error
 
 
+def _from_named(
+    alias: str, name: str, image_size: int | None, file: str | None, trained: bool = True
+) -> Encoder:
+    row = named_encoders()[name]
+    preprocess = _stated_preprocess(row)
+    what = f"'{name}'"
+    by_hand = (
+        f"Download {row.file} by hand from {row.address} (licence: {row.licence}) and give it as "
+        f"{name}=FILE."
+    )
+    if row.library == "open_clip":
+        address = row.architecture if file or not trained else str(row.weights)
+        tower, told = load_open_clip(address, file, row.projection is not None, trained)
+        preprocess = told if address == row.weights else preprocess
+        return _from_tower(alias, tower, preprocess, row.architecture, image_size)
+    origin, _, address = (row.weights or "").partition(":")
+    if trained and file is None and origin == "hub":
+        file = str(download_file(what, address, by_hand))
+    if trained and file is None and origin != "timm":
+        raise UserError(f"The weights of {what} cannot be downloaded by a program.", by_hand)
+    args = {"num_classes": row.projection or 0, **row.model_args}
+    args |= _size_args(row.architecture, image_size or row.image_size)
+    if not trained:
+        torch.manual_seed(0)
+    if trained and file is None:
+        backbone = fetch(what, lambda: timm.create_model(address, pretrained=True, **args), by_hand)
+    else:
+        backbone = create_backbone(row.architecture, **args)
+    if not row.final_norm:
+        backbone.prune_intermediate_layers(prune_norm=True, prune_head=False)
+    if file is not None:
+        load_into(backbone, read_state(file), file)
+    if image_size:
+        preprocess = preprocess.with_size(image_size)
+    return Encoder(
+        alias,
+        backbone,
+        preprocess,
+        row.architecture,
+        None if trained else {},
+        row.model_args,
+        projected=row.projection is not None,
+    )
+
+
+def _stated_preprocess(row: NamedEncoder) -> Preprocess:
+    mean, std = NORMALISATIONS[row.normalisation]
+    size = row.image_size
+    return Preprocess(size, row.resize_size or size, row.mode, row.interpolation, mean, std)
+
+
+def _size_args(architecture: str, image_size: int | None) -> dict[str, int]:
+    """Return timm's argument for another input size, for models that have to be told."""
+    if image_size is None:
+        return {}
+    with torch.device("meta"):
+        backbone: Any = create_backbone(architecture)
+    told = "img_size" in inspect.signature(type(backbone).__init__).parameters
+    return {"img_size": image_size} if told else {}
+
+
 def _from_timm(
-    alias: str, name: str, image_size: int | None, pretrained: bool, last_layer: bool
+    alias: str,
+    name: str,
+    image_size: int | None,
+    pretrained: bool,
+    last_layer: bool,
+    file: str | None = None,
 ) -> Encoder:
     architecture = name.partition(".")[0]
     if not timm.is_model(architecture):
         raise unknown("timm model", architecture, timm.list_models())
     # To timm None is a model's own number of classes.
     options: dict[str, Any] = {"num_classes": None if last_layer else 0}
-    if image_size and architecture.startswith("vit_"):
-        options["img_size"] = image_size
-    if pretrained:
-        try:
-            backbone = timm.create_model(name, pretrained=True, **options)
-        except Exception as error:  # the hub client raises many kinds, none of them ours
-            reason = str(error).splitlines()[0]
-            raise UserError(
-                f"The weights of 'timm:{name}' could not be fetched: {reason}",
-                "Check the connection and the name, or give a local weights file.",
-            ) from error
+    options |= _size_args(architecture, image_size)
+    if pretrained and file is None:
+        backbone = fetch(
+            f"'timm:{name}'",
+            lambda: timm.create_model(name, pretrained=True, **options),
+            f"Check the connection and the name, or give a local file: timm:{name}=FILE.",
+        )
     else:
         torch.manual_seed(0)
-        backbone = create_backbone(architecture, **options)
+        backbone = create_backbone(name, **options)
+    if file is not None:
+        load_into(backbone, read_state(file), file)
     data = resolve_model_data_config(backbone)
     size = image_size or data["input_size"][-1]
     preprocess = Preprocess(
@@ -124,15 +203,53 @@ def _from_timm(
 
 
 def _from_huggingface(alias: str, model_id: str, image_size: int | None) -> Encoder:
-    return _from_state(alias, download(model_id), f"hf:{model_id}", image_size, None)
+    if model_id.startswith("timm/"):
+        return _from_timm(alias, model_id.removeprefix("timm/"), image_size, True, False)
+    model, preprocess = load_transformers(model_id)
+    if is_dinov2(model):
+        state = from_huggingface(model.state_dict())
+        return _from_state(alias, state, f"hf:{model_id}", image_size, None)
+    if preprocess is None:
+        raise UserError(
+            f"'hf:{model_id}' does not say how its images are to be normalised.",
+            "A preprocessor_config.json with image_mean, image_std and size belongs beside it.",
+        )
+    tower = TransformersTower(model)
+    return _from_tower(alias, tower, preprocess, f"hf:{model.config.model_type}", image_size)
+
+
+def _from_tower(
+    alias: str, tower: nn.Module, preprocess: Preprocess, what: str, image_size: int | None
+) -> Encoder:
+    if image_size and image_size != preprocess.image_size:
+        if not isinstance(tower, TransformersTower):
+            raise UserError(
+                f"'{what}' takes images of {preprocess.image_size} pixels only.",
+                "Leave out --image-size.",
+            )
+        preprocess = preprocess.with_size(image_size)
+    return Encoder(alias, tower, preprocess, what)
 
 
 def _from_path(alias: str, address: str, image_size: int | None) -> Encoder:
-    if not Path(address).exists():
-        raise UserError(f"There is no encoder '{address}'.", SPEC_HELP)
+    path = Path(address)
+    if not path.exists():
+        if path.suffix or path.parent != Path("."):
+            raise UserError(f"There is no encoder '{address}'.", SPEC_HELP)
+        raise unknown("encoder", address, named_encoders())
+    if (path / CONFIG_FILE).is_file():
+        tower, preprocess = load_open_clip(address)
+        return _from_tower(alias, tower, preprocess, f"open_clip:{path.name}", image_size)
+    if (path / "config.json").is_file() and not (path / FILE_NAME).is_file():
+        return _from_huggingface(alias, address, image_size)
     path = weights_file(address)
-    described = EncoderFile.read(path) if path.suffix == ".safetensors" else None
-    return _from_state(alias, read_state(path), str(path), image_size, described)
+    return _from_state(alias, read_state(path), str(path), image_size, _described(path))
+
+
+def _described(path: str | Path) -> EncoderFile | None:
+    """Read what a file written by dermino says of itself; None for other files."""
+    file = weights_file(path)
+    return EncoderFile.read(file) if is_safetensors(file) else None
 
 
 def _from_state(
@@ -151,9 +268,16 @@ def _from_state(
         described = EncoderFile(
             described.architecture,
             {**described.model_args, "img_size": image_size},
-            Preprocess.for_size(image_size),
+            described.preprocess.with_size(image_size),
             described.seen,
         )
     backbone = create_backbone(described.architecture, **described.model_args)
     load_into(backbone, state, origin)
-    return Encoder(alias, backbone, described.preprocess, described.architecture, described.seen)
+    return Encoder(
+        alias,
+        backbone,
+        described.preprocess,
+        described.architecture,
+        described.seen,
+        described.model_args,
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -38,6 +38,11 @@ class Preprocess:
     def for_size(cls, image_size: int) -> Preprocess:
         """DINOv2's evaluation transform in the proportion 256 to 224."""
         return cls(image_size=image_size, resize_size=round(image_size * 256 / 224))
+
+    def with_size(self, image_size: int) -> Preprocess:
+        """Return the same for another side of the square, the margin in proportion."""
+        resize_size = round(image_size * self.resize_size / self.image_size)
+        return replace(self, image_size=image_size, resize_size=resize_size)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocess:

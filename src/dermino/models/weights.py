@@ -1,4 +1,4 @@
-"""Weights from files, whatever they are called there, into a timm vision transformer."""
+"""Weights from files, whatever they are called there, into a timm model."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from timm.models import vision_transformer as timm_vit
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
 
 from dermino.errors import UserError
 from dermino.models.encoder_file import FILE_NAME
 from dermino.models.huggingface import MARKER, State, from_huggingface
+from dermino.models.layouts import to_timm
 
 # Trained by DINOv2 but not part of the encoder; the pretraining student keeps its own.
 IGNORED = frozenset({"mask_token"})
 _WRAPPERS = ("teacher", "model", "state_dict")
 _PREFIXES = ("module.", "backbone.", "student.")
+# Counts batches of training and changes no feature; old files lack it.
+_COUNTER = "num_batches_tracked"
 _CHUNKED_BLOCK = re.compile(r"^blocks\.\d+\.(\d+\.)")
 _HUGGINGFACE_FILE = "model.safetensors"
 _SHOWN = 8
@@ -47,15 +51,25 @@ def weights_file(path: str | Path) -> Path:
     return path
 
 
+def is_safetensors(path: Path) -> bool:
+    """Tell by name or content; MedImageInsight's safetensors are called ``.pt``."""
+    with path.open("rb") as file:
+        head = file.read(9)
+    # Eight bytes give the length of a JSON header, which follows.
+    return path.suffix == ".safetensors" or (
+        head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size
+    )
+
+
 def read_state(path: str | Path) -> State:
-    """Read a flat state dict from ``.safetensors``, or ``.pth``/``.pt`` without unpickling code.
+    """Read a flat state dict of safetensors, or of ``.pth``/``.pt`` without unpickling code.
 
     A DINOv2 or DermINO ``teacher_checkpoint.pth`` is unwrapped: its ``teacher`` entry, without the
     ``backbone.`` prefix and without the heads. Hugging Face's names become DINOv2's.
     """
     path = weights_file(path)
     try:
-        if path.suffix == ".safetensors":
+        if is_safetensors(path):
             return _backbone_only(load_file(path))
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -94,19 +108,21 @@ def _backbone_only(state: State) -> State:
             }
     if any(key.endswith(MARKER) for key in state):
         return from_huggingface(state)
+    if "patch_embed.proj.weight" not in state:
+        return state
     # DINOv2 groups the blocks of models trained with FSDP; the second number is the block's.
     return {_CHUNKED_BLOCK.sub(r"blocks.\1", key): value for key, value in state.items()}
 
 
-def load_into(model: timm_vit.VisionTransformer, state: State, origin: str) -> None:
-    """Copy weights into a timm vision transformer, resizing the position embedding.
+def load_into(model: nn.Module, state: State, origin: str) -> None:
+    """Copy weights into a timm model, resizing what depends on the image size.
 
     Parameters
     ----------
     model:
-        The target, of any image size.
+        The target, of any image size. Where it has no classifier, the file's is left out.
     state:
-        Names as in DINOv2's official files or in timm.
+        Names as in the publisher's file or in timm.
     origin:
         Where the weights come from, for messages.
 
@@ -119,11 +135,14 @@ def load_into(model: timm_vit.VisionTransformer, state: State, origin: str) -> N
     expected = model.state_dict()
     _check_width(model, state, origin)
     try:
-        converted = timm_vit.checkpoint_filter_fn(dict(state), model)
+        converted = to_timm(state, model)
+    except UserError:
+        raise
     except Exception as error:  # timm resizes and renames without looking at shapes first.
         raise UserError(f"The weights of '{origin}' do not fit the model: {error}.") from error
-    converted = {key: value for key, value in converted.items() if not key.startswith("head.")}
-    missing = sorted(set(expected) - set(converted))
+    classifiers = _classifiers(model, expected)
+    converted = {k: v for k, v in converted.items() if not k.startswith(classifiers)}
+    missing = sorted(key for key in set(expected) - set(converted) if not key.endswith(_COUNTER))
     unexpected = sorted(set(converted) - set(expected) - IGNORED)
     misshapen = [
         f"{key} {tuple(converted[key].shape)} instead of {tuple(expected[key].shape)}"
@@ -143,12 +162,22 @@ def load_into(model: timm_vit.VisionTransformer, state: State, origin: str) -> N
                 if keys
             ),
         )
-    model.load_state_dict({key: converted[key] for key in expected})
+    model.load_state_dict({key: converted.get(key, value) for key, value in expected.items()})
 
 
-def _check_width(model: timm_vit.VisionTransformer, state: State, origin: str) -> None:
+def _classifiers(model: Any, expected: State) -> tuple[str, ...]:
+    """Return what the keys of classifiers begin with that the model has been built without."""
+    names = model.pretrained_cfg.get("classifier") or ()
+    prefixes = [f"{name}." for name in ((names,) if isinstance(names, str) else names)]
+    return tuple(p for p in prefixes if not any(key.startswith(p) for key in expected))
+
+
+def _check_width(model: Any, state: State, origin: str) -> None:
     """Refuse another width or patch size; timm would resize across them without a word."""
-    position, patch = state.get("pos_embed"), state.get("patch_embed.proj.weight")
+    if not isinstance(model, VisionTransformer):
+        return
+    position = _ending(state, "pos_embed")
+    patch = _ending(state, "patch_embed.proj.weight", "visual.conv1.weight")
     if position is not None and position.ndim == 3 and position.shape[-1] != model.embed_dim:
         difference = f"are {position.shape[-1]} wide, the model is {model.embed_dim} wide"
     elif patch is not None and patch.shape[-2:] != model.patch_embed.proj.weight.shape[-2:]:
@@ -160,6 +189,10 @@ def _check_width(model: timm_vit.VisionTransformer, state: State, origin: str) -
         f"The weights of '{origin}' {difference}.",
         "Choose the architecture that the weights were made for.",
     )
+
+
+def _ending(state: State, *endings: str) -> torch.Tensor | None:
+    return next((value for key, value in state.items() if key.endswith(endings)), None)
 
 
 def _listing(title: str, keys: list[str]) -> str:
@@ -184,5 +217,6 @@ def infer_architecture(state: State, origin: str) -> str:
             return f"vit_{names[width]}_patch14{registers}_dinov2"
     raise UserError(
         f"'{origin}' does not say which architecture it holds, and it is not a DINOv2 one.",
-        "Use a run folder, an encoder.safetensors written by dermino, or timm:NAME.",
+        "Say which: --encoder NAME=FILE, where NAME is one that dermino encoders lists, or "
+        "timm:NAME=FILE.",
     )

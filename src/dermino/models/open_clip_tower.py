@@ -1,0 +1,179 @@
+"""Image towers of open_clip behind timm's interface."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from dermino.errors import UserError, unknown
+from dermino.models.hub import fetch
+from dermino.models.preprocess import Preprocess
+from dermino.models.weights import read_state
+
+CONFIG_FILE = "open_clip_config.json"
+_REPOSITORY = "hf-hub:"
+_VISUAL = "visual."
+
+
+class OpenClipTower(nn.Module):
+    """The image tower of an open_clip model.
+
+    Parameters
+    ----------
+    model:
+        What ``open_clip.create_model`` returns; its text tower is left behind.
+    projected:
+        Give what ``encode_image`` gives (not normalised); else what the projection is fed with.
+
+    Raises
+    ------
+    UserError
+        If the tower pools and projects in one step and is asked for what lies between.
+    """
+
+    def __init__(self, model: Any, projected: bool) -> None:
+        super().__init__()
+        visual = model.visual
+        trunk = getattr(visual, "trunk", None)
+        width = int(visual.output_dim) if hasattr(visual, "output_dim") else 0
+        if not projected:
+            if trunk is not None and hasattr(trunk, "num_features"):
+                visual.head = nn.Identity()
+                width = int(trunk.num_features)
+            elif getattr(visual, "proj", None) is not None:
+                width = int(visual.proj.shape[0])
+                visual.proj = None
+            else:
+                raise UserError(
+                    f"{type(visual).__name__} has no features before its projection.",
+                    "Use its projected features.",
+                )
+        self.visual = visual
+        self.num_features = width or int(visual.head[-1].out_features)
+        self.feature_info = _feature_info(visual)
+
+    @property
+    def num_classes(self) -> int:
+        """Width of projected features."""
+        return self.num_features
+
+    def forward_features(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W) normalised -> (B, D), pooled."""
+        return self.visual(pixels)
+
+    def forward_head(self, features: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        """Return the features as they are: the tower has pooled them."""
+        return features
+
+    def forward_intermediates(
+        self, pixels: torch.Tensor, indices: int | list[int], norm: bool, output_fmt: str
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Return the pooled features and the maps (B, C, h, w) after the given blocks."""
+        given = self.visual.forward_intermediates(
+            pixels, indices=indices, normalize_intermediates=norm, output_fmt=output_fmt
+        )
+        return given["image_features"], given["image_intermediates"]
+
+
+def _feature_info(visual: Any) -> list[dict[str, int]]:
+    """Width and stride of the maps that ``forward_intermediates`` can give, as timm lists them."""
+    if hasattr(visual, "trunk"):
+        return list(visual.trunk.feature_info)
+    if hasattr(visual, "transformer"):
+        width, stride = visual.ln_post.normalized_shape[0], visual.patch_size[0]
+        blocks = len(visual.transformer.resblocks)
+        return [{"num_chs": width, "reduction": stride}] * blocks
+    stages = ("layer1", "layer2", "layer3", "layer4")
+    widths = [getattr(visual, name)[-1].bn3.num_features for name in stages]
+    # Five stages, the first the stem.
+    return [
+        {"num_chs": width, "reduction": 2 ** (level + 2)}
+        for level, width in enumerate([widths[0] // 4, *widths], start=-0)
+    ]
+
+
+def load_open_clip(
+    address: str,
+    file: str | None = None,
+    projected: bool = True,
+    trained: bool = True,
+) -> tuple[OpenClipTower, Preprocess]:
+    """Build an image tower and the preprocessing it asks for.
+
+    Parameters
+    ----------
+    address:
+        ``NAME/TAG``, ``hf-hub:ORGANISATION/REPOSITORY``, a folder with ``open_clip_config.json``,
+        or ``NAME`` alone with a file.
+    file:
+        Local weights for the architecture ``NAME``.
+    projected:
+        See :class:`OpenClipTower`.
+    trained:
+        False leaves the weights at random.
+
+    Raises
+    ------
+    UserError
+        If open_clip is missing, nothing of that name exists, or the weights do not fit.
+    """
+    try:
+        import open_clip
+    except ImportError as error:
+        raise UserError("'open_clip:' needs open_clip.", "Install dermino[clip].") from error
+    name, _, tag = address.partition("/")
+    options: dict[str, Any] = {"pretrained_text": False}
+    if Path(address, CONFIG_FILE).is_file():
+        name, tag = f"local-dir:{address}", ""
+    elif address.startswith(_REPOSITORY):
+        name, tag = address, ""
+    elif name not in open_clip.list_models():
+        raise unknown("open_clip model", name, open_clip.list_models())
+    elif file is None and trained:
+        tags = open_clip.list_pretrained_tags_by_model(name)
+        if tag not in tags:
+            raise unknown(f"tag of open_clip's {name}", tag, tags)
+        options["pretrained"] = tag
+    options["load_weights"] = trained and file is None
+    model = fetch(
+        f"'open_clip:{address}'",
+        lambda: open_clip.create_model(name, **options),
+        "Check the connection and the name, or download the weights and give them as "
+        "open_clip:NAME=FILE.",
+    )
+    if file is not None:
+        _fill(model, file)
+    size = _side(model.visual.image_size)
+    config = model.visual.preprocess_cfg
+    preprocess = Preprocess(
+        image_size=size,
+        resize_size=size,
+        mode="squash" if config["resize_mode"] == "squash" else "crop",
+        interpolation=config["interpolation"],
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+    )
+    return OpenClipTower(model, projected), preprocess
+
+
+def _fill(model: Any, file: str) -> None:
+    """Copy the image tower of a whole checkpoint, or fail with the keys that do not fit."""
+    state = read_state(file)
+    if any(key.startswith(_VISUAL) for key in state):
+        state = {k.removeprefix(_VISUAL): v for k, v in state.items() if k.startswith(_VISUAL)}
+    try:
+        model.visual.load_state_dict(state)
+    except RuntimeError as error:
+        raise UserError(f"The weights of '{file}' do not fit the model.", str(error)) from error
+
+
+def _side(size: int | tuple[int, int]) -> int:
+    if isinstance(size, int):
+        return size
+    if len(set(size)) > 1:
+        raise UserError(f"The encoder wants images of {size} pixels.", "Only squares are read.")
+    return math.trunc(size[0])
