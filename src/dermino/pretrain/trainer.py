@@ -82,6 +82,11 @@ class Trainer:
         self.stochastic_depth = StochasticDepth(options.drop_path, blocks, config.seed)
         if config.compile:
             steady = self.stochastic_depth.keeps_shapes(dataset.batch_size, fabric.world_size)
+            if options.checkpoint_activations and not steady:
+                raise UserError(
+                    "compile and model.checkpoint_activations need steps of equal shapes.",
+                    "Use a batch_size_per_device divisible by 16, or leave one of them out.",
+                )
             compile_blocks(method, dynamic=not steady)
         # Sharding replaces the parameters, so the optimiser comes second.
         self.module = fabric.setup_module(method)
