@@ -155,7 +155,7 @@ def _compute(
     loader = DataLoader(
         images,
         batch_size=batch_size,
-        num_workers=_workers(workers, len(images)),
+        num_workers=loader_workers(workers, len(images)),
         collate_fn=_collate,
         pin_memory=any(encoder.device.type == "cuda" for encoder in unique.values()),
     )
@@ -203,12 +203,12 @@ class _Images(Dataset):
         geometries = {geometry for geometry, missing in self._needs if missing[row]}
         decoded: dict[int, torch.Tensor] = {}
         try:
-            for side in {_decoded_side(geometry) for geometry in geometries}:
+            for side in {decoded_side(geometry) for geometry in geometries}:
                 decoded[side] = read_image(self._paths[index], min_side=side)
         except UnreadableImage as error:
             return row, error
         return row, {
-            geometry: geometry.resize(decoded[_decoded_side(geometry)]) for geometry in geometries
+            geometry: geometry.resize(decoded[decoded_side(geometry)]) for geometry in geometries
         }
 
 
@@ -217,7 +217,8 @@ def _geometry(preprocess: Preprocess) -> Preprocess:
     return replace(preprocess, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
 
-def _decoded_side(geometry: Preprocess) -> int:
+def decoded_side(geometry: Preprocess) -> int:
+    """Return the pixels that a JPEG's shorter side keeps when it is decoded at a fraction."""
     return max(_DECODED_SIDE, geometry.resize_size, geometry.image_size)
 
 
@@ -241,7 +242,8 @@ def _collate(
     return batch, errors
 
 
-def _workers(workers: int | None, images: int) -> int:
+def loader_workers(workers: int | None, images: int) -> int:
+    """Return how many processes decode images: as many as asked for, or as are worth it."""
     if workers is not None:
         return workers
     available = (

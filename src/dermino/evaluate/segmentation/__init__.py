@@ -1,0 +1,1 @@
+"""Segmentation with a frozen encoder: masks, feature maps, heads, training and metrics."""

@@ -1,0 +1,172 @@
+"""Segmentation protocols: metrics against MONAI, heads, and trials through the real command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from dermino.cli.main import main
+from dermino.data.manifest import Manifest
+from dermino.errors import UserError
+from dermino.evaluate.evaluate import evaluate
+from dermino.evaluate.segmentation import training
+from dermino.evaluate.segmentation.boundary import hausdorff95
+from dermino.evaluate.segmentation.feature_maps import stage_blocks
+from dermino.evaluate.segmentation.linear_head import LinearHead
+from dermino.evaluate.segmentation.overlap import (
+    count_pixels,
+    dice,
+    jaccard,
+    official_scores,
+)
+from dermino.evaluate.segmentation.upernet import UperNet
+from dermino.models.load import load_encoder
+
+VIT = "vit=random:test_vit"
+CONVOLUTIONAL = "conv=random:test_efficientnet"
+
+
+def blobs(n: int, seed: int = 0) -> np.ndarray:
+    """Random lesions (n, 40, 48): smooth, some of them at the border or in pieces."""
+    noise = torch.randn(n, 1, 6, 7, generator=torch.Generator().manual_seed(seed))
+    return (torch.nn.functional.interpolate(noise, (40, 48), mode="bicubic")[:, 0] > 0.3).numpy()
+
+
+def test_metrics_agree_with_monai() -> None:
+    metrics = pytest.importorskip("monai.metrics")
+    predicted, lesion = blobs(40), blobs(40, seed=1)
+    predicted[:4] = lesion[:4]
+    predicted[4], lesion[5] = False, False
+    predicted[6], lesion[6] = False, False
+    lesion[7] = True
+    lesion[8] = False
+    lesion[8, 0, 0] = True
+    ours, theirs = (torch.from_numpy(masks)[:, None] for masks in (predicted, lesion))
+    counts = count_pixels(predicted, lesion)
+    overlap = metrics.compute_dice(ours, theirs, ignore_empty=False).numpy()[:, 0]
+    union = metrics.compute_iou(ours, theirs, ignore_empty=False).numpy()[:, 0]
+    defined = np.arange(40) != 6
+    assert dice(counts)[defined] == pytest.approx(overlap[defined], abs=1e-6)
+    assert jaccard(counts)[defined] == pytest.approx(union[defined], abs=1e-6)
+    assert np.isnan([dice(counts)[6], jaccard(counts)[6]]).all()
+
+    distances = [hausdorff95(*pair) for pair in zip(predicted, lesion, strict=True)]
+    both = np.setdiff1d(np.arange(40), [4, 5, 6])
+    expected = metrics.compute_hausdorff_distance(ours[both], theirs[both], percentile=95)
+    assert np.array(distances)[both] == pytest.approx(expected.numpy()[:, 0], rel=1e-6)
+    assert np.isnan(distances).nonzero()[0].tolist() == [4, 5, 6]
+
+
+def test_official_metrics_are_those_of_both_classes_by_batch() -> None:
+    predicted, lesion = blobs(5), blobs(5, seed=1)
+    predicted[4], lesion[4] = False, False  # Its batch has no lesion: only background counts.
+    dices, jaccards = [], []
+    for batch in (slice(0, 2), slice(2, 4), slice(4, 5)):
+        own, true = predicted[batch].ravel(), lesion[batch].ravel()
+        classes = np.union1d(own, true)
+        overlaps = [
+            2 * ((own == c) & (true == c)).sum() / ((own == c).sum() + (true == c).sum())
+            for c in classes
+        ]
+        dices.append(np.mean(overlaps))
+        right, wrong = (own == true).sum(), (own != true).sum()
+        jaccards.append(right / (right + 2 * wrong))
+    result = official_scores(count_pixels(predicted, lesion), batch_size=2)
+    assert result == pytest.approx((np.mean(dices), np.mean(jaccards)), abs=1e-12)
+
+
+def test_upernet_takes_a_pyramid_or_equal_maps() -> None:
+    for shapes in (
+        [(12, 8, 8)] * 4,
+        [(4, 16, 16), (8, 8, 8), (12, 4, 4), (16, 2, 2)],
+    ):
+        head = UperNet([depth for depth, *_ in shapes], width=6)
+        stages = [torch.randn(2, *shape, requires_grad=True) for shape in shapes]
+        logits = head(stages)
+        assert logits.shape == (2, 2, *shapes[0][1:])
+        logits.sum().backward()
+        assert all(stage.grad is not None and stage.grad.abs().sum() > 0 for stage in stages)
+        # Four pooled grids, the top, three lateral and three smoothing layers, and the fusion.
+        convolutions = [m for m in head.modules() if isinstance(m, torch.nn.Conv2d)]
+        assert len(convolutions) == 4 + 1 + 3 + 3 + 1 + 1
+    assert LinearHead(12)([torch.randn(2, 12, 8, 8)]).shape == (2, 2, 8, 8)
+
+
+def test_stages_are_quarters_of_a_transformer_or_the_last_resolutions() -> None:
+    vit = load_encoder("random:vit_tiny_patch16_224", 32)
+    assert stage_blocks(vit) == [2, 5, 8, 11]
+    assert stage_blocks(vit, (11, 3)) == [3, 11]
+    assert stage_blocks(load_encoder("random:resnet10t")) == [1, 2, 3, 4]
+    with pytest.raises(UserError, match="blocks 0 to 11, not all of 5, 12"):
+        stage_blocks(vit, (5, 12))
+    vit.backbone.feature_info = vit.backbone.feature_info[:3]
+    with pytest.raises(UserError, match="has 3 stages; UperNet takes 4"):
+        stage_blocks(vit)
+
+
+@pytest.fixture
+def lesions(tmp_path: Path) -> Path:
+    """Eight pictures of dark spots, 60 x 48 pixels; those to test on are those learnt from."""
+    rows, columns = np.mgrid[:48, :60]
+    for number in range(8):
+        centre = 14 + 2.5 * number, 45 - 4 * number
+        lesion = np.hypot(rows - centre[0], columns - centre[1]) < 9 + number % 3
+        pixels = np.where(lesion[..., None], (90, 50, 40), (220, 180, 160)).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        Image.fromarray(lesion).save(tmp_path / f"{number}_mask.png")
+    frame = pd.DataFrame(
+        {
+            "image": [f"{number}.png" for number in range(8)] * 2,
+            "dataset": "spots",
+            "split": ["train"] * 8 + ["test"] * 8,
+            "labels": [[]] * 16,
+            "mask": [f"{number}_mask.png" for number in range(8)] * 2,
+        }
+    )
+    for number in range(8):
+        (tmp_path / "again").mkdir(exist_ok=True)
+        for name in (f"{number}.png", f"{number}_mask.png"):
+            (tmp_path / "again" / name).write_bytes((tmp_path / name).read_bytes())
+    for column in ("image", "mask"):
+        frame.loc[8:, column] = "again/" + frame.loc[8:, column]
+    path = tmp_path / "spots.parquet"
+    Manifest.from_frame(frame, tmp_path).write(path)
+    return path
+
+
+def run(manifest: Path, out: str = "results", **options: Any) -> pd.DataFrame:
+    defaults: dict[str, Any] = {
+        "encoders": [VIT],
+        "data": [manifest],
+        "target": "mask",
+        "out": manifest.parent / out,
+        "cache": manifest.parent / "cache",
+        "image_size": 96,
+        "replicates": 20,
+        "workers": 0,
+    }
+    return evaluate(**{**defaults, **options}).set_index(["encoder", "protocol", "metric"])
+
+
+def test_the_command_learns_a_tiny_set(lesions: Path) -> None:
+    results = lesions.parent / "results"
+    settings = []
+    for name in ("segmentation-linear", "segmentation-upernet"):
+        for value in ("epochs=40", "learning_rate=0.01", "batch_size=3", "size=48"):
+            settings += ["--set", f"{name}.{value}"]
+    settings += ["--set", "segmentation-upernet.width=8"]
+    protocols = ["--protocol", "segmentation-linear", "segmentation-upernet"]
+    with pytest.raises(SystemExit, match="0"):
+        main(
+            ["evaluate", "--data", str(lesions), "--target", "mask", *protocols, *settings]
+            + ["--encoder", VIT, CONVOLUTIONAL, "--image-size", "96", "--out", str(results)]
+            + ["--cache", str(lesions.parent / "cache"), "--replicates", "20", "--workers", "0"]
+        )
+    table = pd.read_csv(results / "results.csv").set_index(["encoder", "protocol", "metric"])
+    print(table["value"].unstack())
