@@ -40,7 +40,7 @@ def to_timm(state: State, model: nn.Module) -> State:
     elif isinstance(model, DaVit):
         state = _from_medimageinsight(state)
     elif isinstance(model, Eva):
-        _check_dinov3(state, model)
+        state = _from_dinov3(state, model)
     elif isinstance(model, EfficientNet):
         state = _in_order(state, model)
     # timm knows the files of the models it publishes: OpenAI, open_clip, DINOv2, DINOv3, Florence.
@@ -112,19 +112,19 @@ def _from_medimageinsight(state: State) -> State:
     return renamed
 
 
-def _check_dinov3(state: State, model: Eva) -> None:
-    """Refuse biases that timm's DINOv3 without them would drop in silence."""
-    with_bias = model.state_dict().keys() & {"blocks.0.attn.q_bias"}
-    lost = [
-        key
-        for key, value in state.items()
-        if key.endswith("attn.qkv.bias") and torch.nan_to_num(value).any()
-    ]
-    if lost and not with_bias:
+def _from_dinov3(state: State, model: Eva) -> State:
+    """DINOv3: leave out the biases of query, key and value where they and the model have none."""
+    if "blocks.0.attn.q_bias" in model.state_dict():
+        return state
+    biases = {key for key in state if key.endswith("attn.qkv.bias")}
+    # The publisher marks the key's bias, which is masked out, as not a number.
+    lost = sorted(key for key in biases if torch.nan_to_num(state[key]).any())
+    if lost:
         raise UserError(
             f"The weights have {len(lost)} biases that this model lacks, such as {lost[0]}.",
             "Choose the architecture of the same name with _qkvb.",
         )
+    return {key: value for key, value in state.items() if key not in biases}
 
 
 def _in_order(state: State, model: EfficientNet) -> State:
