@@ -34,9 +34,9 @@ def build(
     text_encoder: Annotated[
         str,
         typer.Option(
-            help="coder, coder-official, coder-eng, sapbert, sapbert-mean, minilm, char-ngrams, "
-            "hf:ID or a folder; auto takes the first of coder, sapbert, minilm and char-ngrams "
-            "that is on this machine."
+            help="coder, coder-official, coder-eng, sapbert, sapbert-mean, gte-small, minilm, "
+            "char-ngrams, hf:ID or a folder; auto takes the first of coder, sapbert, gte-small, "
+            "minilm and char-ngrams that is on this machine."
         ),
     ] = "auto",
     threshold: Annotated[

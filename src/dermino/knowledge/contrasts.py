@@ -49,6 +49,8 @@ def traits(name: str) -> dict[str, frozenset[str]]:
         for group, alternatives in _groups().items()
     }
     found["number"] = frozenset(word for word in name.split() if _NUMBER.match(word))
+    # Less and more of something are spelt alike: hypopigmentation, hyperpigmentation.
+    found["amount"] = frozenset(word for word in name.split() if word.startswith("hypo"))
     return {group: alternatives for group, alternatives in found.items() if alternatives}
 
 

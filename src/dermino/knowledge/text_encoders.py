@@ -56,10 +56,11 @@ TRANSFORMERS: dict[str, Transformer] = {
     "sapbert-mean": Transformer(
         "cambridgeltl/SapBERT-from-PubMedBERT-fulltext-mean-token", "mean", 25
     ),
+    "gte-small": Transformer("thenlper/gte-small", "mean", 128),
     "minilm": Transformer(OFFLINE_PACKAGE, "mean", 128),
 }
 NAMES = (*TRANSFORMERS, "char-ngrams")
-AUTOMATIC = ("coder", "sapbert", "minilm", "char-ngrams")
+AUTOMATIC = ("coder", "sapbert", "gte-small", "minilm", "char-ngrams")
 
 
 def choose_text_encoder() -> str:
