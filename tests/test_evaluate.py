@@ -405,7 +405,8 @@ def test_seen_in_pretraining_compares_images(manifest: Path, tmp_path: Path) -> 
 def test_namesakes_in_other_folders_are_not_taken_for_each_other() -> None:
     def look_up(seen: list[str], asked: list[str]) -> list[bool]:
         table = pa.table({"dataset": ["d"] * len(seen), "image": seen, "labelled": [True] * 2})
-        return SeenImages(table).look_up("d", asked)[0].tolist()
+        asked_for = pa.table({"dataset": ["d"] * len(asked), "image": asked})
+        return SeenImages(table).look_up(asked_for)[0].tolist()
 
     asked = ["burn/1.png", "bruise/1.png"]
     assert look_up(["x/burn/1.png", "x/burn/2.png"], asked) == [True, False]

@@ -125,6 +125,13 @@ def evaluate(
         list[str] | None,
         typer.Option(help="Second looks at the predictions, such as fairness."),
     ] = None,
+    audit: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Folder of dermino data audit: test images found to be the same picture as one "
+            "of pretraining count as seen. RUN/audit is read without being named."
+        ),
+    ] = None,
     image_size: _ImageSize = None,
     replicates: Annotated[int, typer.Option(min=1, help="Bootstrap replicates.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of protocols and bootstrap.")] = 0,
@@ -176,6 +183,7 @@ def evaluate(
         suites=suites,
         settings=settings or (),
         analyses=analysis or (),
+        audits=audit or (),
         image_size=image_size,
         replicates=replicates,
         seed=seed,

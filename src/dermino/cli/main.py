@@ -15,7 +15,9 @@ from dermino.progress import console
 
 # Options that take several values side by side: --data a.parquet b.parquet.
 SEVERAL = {
+    "--against",
     "--analysis",
+    "--audit",
     "--data",
     "--device",
     "--encoder",

@@ -11,7 +11,15 @@ from typing import Any
 import torch
 
 from dermino.errors import UserError
-from dermino.evaluate.leakage import Exposure, SeenImages, run_folder, seen_in_pretraining
+from dermino.evaluate.leakage import (
+    AUDIT_FOLDER,
+    PAIRS_FILE,
+    Exposure,
+    SamePictures,
+    SeenImages,
+    run_folder,
+    seen_in_pretraining,
+)
 from dermino.evaluate.task import Task, file_name
 from dermino.models.encoder import Encoder
 from dermino.models.load import load_encoder
@@ -19,11 +27,15 @@ from dermino.models.load import load_encoder
 
 @dataclass(frozen=True)
 class Candidate:
-    """An encoder, how it was asked for, and the pretraining run it came from, if any."""
+    """An encoder, how it was asked for, and the pretraining run it came from, if any.
+
+    ``audits`` are folders of ``dermino data audit``, to which one beside the run is added.
+    """
 
     spec: str
     encoder: Encoder
     run: Path | None
+    audits: tuple[Path, ...] = ()
 
     @property
     def name(self) -> str:
@@ -34,9 +46,15 @@ class Candidate:
     def _seen_images(self) -> SeenImages | None:
         return SeenImages.read(self.run)
 
+    @cached_property
+    def _same_pictures(self) -> SamePictures | None:
+        own = self.run / AUDIT_FOLDER if self.run else None
+        beside = [own] if own and (own / PAIRS_FILE).is_file() else []
+        return SamePictures.read([*self.audits, *beside])
+
     def exposure(self, task: Task) -> Exposure:
         """Tell what the encoder saw of a task in pretraining."""
-        return seen_in_pretraining(task, self._seen_images, self.encoder.seen)
+        return seen_in_pretraining(task, self._seen_images, self.encoder.seen, self._same_pictures)
 
     def describe(self) -> dict[str, Any]:
         """Return what ``evaluation.json`` says of the encoder."""
@@ -54,7 +72,10 @@ class Candidate:
 
 
 def load_candidates(
-    specs: Sequence[str], image_size: int | None, device: torch.device
+    specs: Sequence[str],
+    image_size: int | None,
+    device: torch.device,
+    audits: Sequence[str | Path] = (),
 ) -> list[Candidate]:
     """Load encoders by name.
 
@@ -66,6 +87,8 @@ def load_candidates(
         Side of the input in pixels, where it should differ from the encoders' own.
     device:
         Where to put them.
+    audits:
+        Folders of ``dermino data audit``.
 
     Raises
     ------
@@ -83,5 +106,7 @@ def load_candidates(
                 f"'{candidates[encoder.name].spec}' and '{spec}' are both called '{encoder.name}'.",
                 f"Choose names, for instance --encoder first={candidates[encoder.name].spec}",
             )
-        candidates[encoder.name] = Candidate(spec, encoder, run_folder(spec))
+        candidates[encoder.name] = Candidate(
+            spec, encoder, run_folder(spec), tuple(map(Path, audits))
+        )
     return list(candidates.values())

@@ -57,6 +57,7 @@ def evaluate(
     suites: Sequence[str | Path] = (),
     settings: Sequence[str] = (),
     analyses: Sequence[str] = (),
+    audits: Sequence[str | Path] = (),
     image_size: int | None = None,
     replicates: int = 1000,
     seed: int = 0,
@@ -97,6 +98,9 @@ def evaluate(
         Parameters of protocols and analyses, as ``linear.epochs=10``.
     analyses:
         Names of :data:`dermino.evaluate.analysis.ANALYSES`: second looks at the predictions.
+    audits:
+        Folders of ``dermino data audit``: test images that are the same picture as one that an
+        encoder was pretrained on count as seen. One in a run's folder ``audit`` is always read.
     image_size:
         Side of the encoders' input in pixels, where it should differ from their own.
     replicates:
@@ -138,7 +142,8 @@ def evaluate(
     for task in prepared.tasks:
         check_files(task.files())
     alone = len(devices) == 1
-    candidates = load_candidates(encoders, image_size, devices[0] if alone else torch.device("cpu"))
+    first = devices[0] if alone else torch.device("cpu")
+    candidates = load_candidates(encoders, image_size, first, audits)
     _say_what_is_left_out(prepared, by_task)
     plan = [
         TaskPlan.of(

@@ -81,6 +81,7 @@ class ResultsFolder:
             kept[kind] = list(by_name.values())
         self._drop_others("encoder", "identity", kept["encoders"])
         self._drop_others("task", "fingerprint", kept["tasks"])
+        self._renew_exposures(records.get("exposures", ()))
         self.description = {**description, **kept}
         write_json(self.folder / "evaluation.json", self.description)
 
@@ -126,6 +127,15 @@ class ResultsFolder:
         stale = self.table[column].isin(changed)
         if stale.any():
             self.table = self.table[~stale].reset_index(drop=True)
+            self._write_table()
+
+    def _renew_exposures(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Correct what rows say was seen: an audit may have been made since they were written."""
+        kinds = {record["name"]: record["kind"] for record in records}
+        told = (self.table["encoder"] + "/" + self.table["task"]).map(kinds)
+        now = told.fillna(self.table["seen_in_pretraining"])
+        if not now.equals(self.table["seen_in_pretraining"]):
+            self.table["seen_in_pretraining"] = now
             self._write_table()
 
     def _write_table(self) -> None:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from dermino.data.identity import image_names
 from dermino.data.manifest import Manifest
 from dermino.files import atomic_path
 from dermino.knowledge.encoded_labels import EncodedLabels
@@ -42,18 +43,13 @@ def export_encoder(
 
 
 def seen_images(manifest: Manifest, labels: EncodedLabels | None, init: str | None) -> pa.Table:
-    """Return which images a run trains on: ``dataset``, ``image``, ``labelled``, one row each.
+    """Return which images a run trains on: their names and ``labelled``, one row each.
 
+    The names are those of :func:`dermino.data.identity.image_names`.
     Where it starts from another run's encoder, that run's images are seen too.
     """
     labelled = labels.labelled if labels is not None else [False] * len(manifest)
-    table = pa.table(
-        {
-            "dataset": manifest.table["dataset"],
-            "image": manifest.original_images,
-            "labelled": pa.array(labelled, pa.bool_()),
-        }
-    )
+    table = image_names(manifest).append_column("labelled", pa.array(labelled, pa.bool_()))
     path = Path(init or "")
     earlier = (path.parent if path.name == ENCODER_FILE else path) / SEEN_FILE
     if init and earlier.is_file():
