@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -121,7 +122,7 @@ class Encoder(nn.Module):
         stages = self.backbone.feature_info
         if len({stage["reduction"] for stage in stages}) > 1:
             return list(range(len(stages)))[-4:]
-        return [(quarter * len(stages)) // 4 - 1 for quarter in range(1, 5)]
+        return [math.ceil(quarter * len(stages) / 4) - 1 for quarter in range(1, 5)]
 
     def stages(
         self, images: torch.Tensor, blocks: Sequence[int] | None = None
@@ -138,8 +139,10 @@ class Encoder(nn.Module):
             Counted from zero; None = :attr:`default_blocks`.
         """
         chosen = list(self.default_blocks if blocks is None else blocks)
-        _, maps = self._intermediates(self._ready(images), indices=chosen)
-        return [stage.permute(0, 2, 3, 1).float() for stage in maps]
+        # Libraries give each block once, in its order.
+        taken = sorted(set(chosen))
+        _, maps = self._intermediates(self._ready(images), indices=taken)
+        return [maps[taken.index(block)].permute(0, 2, 3, 1).float() for block in chosen]
 
     def _pool(self, features: torch.Tensor) -> torch.Tensor:
         return self.backbone.forward_head(features, pre_logits=not self.projected).float()

@@ -114,8 +114,10 @@ def _from_named(
     )
     if row.library == "open_clip":
         address = row.architecture if file or not trained else str(row.weights)
+        if file is not None and (Path(file) / CONFIG_FILE).is_file():
+            address, file = file, None
         tower, told = load_open_clip(address, file, row.projection is not None, trained)
-        preprocess = told if address == row.weights else preprocess
+        preprocess = preprocess if address == row.architecture else told
         return _from_tower(alias, tower, preprocess, row.architecture, image_size)
     origin, _, address = (row.weights or "").partition(":")
     if trained and file is None and origin == "hub":
@@ -248,6 +250,8 @@ def _from_path(alias: str, address: str, image_size: int | None) -> Encoder:
 
 def _described(path: str | Path) -> EncoderFile | None:
     """Read what a file written by dermino says of itself; None for other files."""
+    if (Path(path) / CONFIG_FILE).is_file():
+        return None
     file = weights_file(path)
     return EncoderFile.read(file) if is_safetensors(file) else None
 

@@ -75,7 +75,11 @@ class TransformersTower(nn.Module):
         """Turn hidden states into maps; the first is what enters the first block."""
         spatial = getattr(given, "reshaped_hidden_states", None) or given.hidden_states
         if spatial[-1].ndim == 4:
-            return list(spatial[1:])
+            maps = list(spatial[1:])
+            last = given.last_hidden_state
+            if norm and last.ndim == 3:
+                maps[-1] = last.transpose(1, 2).unflatten(2, maps[-1].shape[-2:])
+            return maps
         rows, columns = (side // self.config.patch_size for side in pixels.shape[-2:])
         last_norm = next((m for n in _LAST_NORMS if (m := getattr(self.model, n, None))), None)
         maps = []
