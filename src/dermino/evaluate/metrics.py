@@ -6,17 +6,18 @@ once a replicate.
 
 Semantics are scikit-learn's: :func:`macro_f1` averages over the classes that occur among targets
 or predictions, :func:`balanced_accuracy` over those among the targets, :func:`macro_auroc` over
-those that have both positives and negatives. On the test set itself a macro AUROC with a class
-missing is not reported as a number (:attr:`Metric.undefined`); in a replicate that happens not to
-draw a rare class, the mean is over the others.
+those that have both positives and negatives, :func:`macro_auroc_ovo` over the pairs of classes
+that occur. On the test set itself a macro AUROC with a class missing is not reported as a number
+(:attr:`Metric.undefined`); in a replicate that happens not to draw a rare class, the mean is over
+the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +25,18 @@ from scipy.sparse import csr_array
 
 from dermino.evaluate.ranking import Ranking, indicator
 
-PredictionsT = TypeVar("PredictionsT", bound=Sized)
+
+class Answers(Protocol):
+    """What metrics are computed of: answers for n test images."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def unusable(self) -> str:
+        """Why nothing can be computed of them; empty when something can."""
+
+
+PredictionsT = TypeVar("PredictionsT", bound=Answers)
 
 
 @dataclass(frozen=True)
@@ -38,7 +50,8 @@ class Predictions:
     predicted:
         Predicted class, shape (n,).
     scores:
-        One score for each class, higher is more likely, shape (n, C), finite.
+        One score for each class, higher is more likely, shape (n, C). With one that is NaN or
+        infinite, as of a probe that diverged, every metric is undefined.
     classes:
         Names of the C classes, for messages.
     """
@@ -57,11 +70,14 @@ class Predictions:
             )
         if len(self.classes) != n_classes:
             raise ValueError(f"{n_classes} columns of scores for {len(self.classes)} classes")
-        if not np.isfinite(self.scores).all():
-            raise ValueError("scores must be finite")
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    @cached_property
+    def unusable(self) -> str:
+        """Why nothing can be computed: no image, or scores that are not finite numbers."""
+        return unusable(self.scores)
 
     def select(self, rows: np.ndarray) -> Predictions:
         """Return some of the images: a boolean mask or row numbers."""
@@ -123,6 +139,12 @@ def auroc_per_class(predictions: Predictions, weights: np.ndarray) -> np.ndarray
     return np.stack(columns, axis=1)
 
 
+def average_precision_per_class(predictions: Predictions, weights: np.ndarray) -> np.ndarray:
+    """Average precision of each class against the rest: (n, R) weights -> (R, C) float64."""
+    columns = [ranking.average_precision(weights) for ranking in predictions.rankings]
+    return np.stack(columns, axis=1)
+
+
 def confusion(predictions: Predictions, weights: np.ndarray) -> np.ndarray:
     """Counts by true and predicted class, shape (R, C, C) float64, rows are true classes."""
     n_classes = len(predictions.classes)
@@ -135,24 +157,111 @@ def macro_auroc(predictions: Predictions, weights: np.ndarray) -> np.ndarray:
     return mean_of_defined(auroc_per_class(predictions, weights))
 
 
-def macro_f1(predictions: Predictions, weights: np.ndarray) -> np.ndarray:
-    """Mean F1 over the classes that are true or predicted somewhere, shape (R,)."""
+def macro_auroc_ovo(predictions: Predictions, weights: np.ndarray) -> np.ndarray:
+    """Mean AUROC over ordered pairs of classes (Hand and Till 2001), shape (R,).
+
+    Unlike one-vs-rest it does not depend on how frequent the classes are. PanDerm's linear probe
+    reports it.
+    """
+    n_classes = len(predictions.classes)
+    exact = weights.astype(np.float64)
+    of_class = np.stack([exact[predictions.targets == c].sum(axis=0) for c in range(n_classes)])
+    # With classes of total weight one, a class against the rest is the sum of its pairs.
+    levelled = ratio(exact, of_class[predictions.targets])
+    levelled[np.isnan(levelled)] = 0
+    wins = sum((ranking.wins(levelled) for ranking in predictions.rankings), np.zeros(len(exact.T)))
+    occurring = (of_class > 0).sum(axis=0)
+    return ratio(wins, (occurring * (occurring - 1)).astype(np.float64))
+
+
+def macro_average_precision(predictions: Predictions, weights: np.ndarray) -> np.ndarray:
+    """Mean one-vs-rest average precision (AUPR) over the classes that occur, shape (R,)."""
+    return mean_of_defined(average_precision_per_class(predictions, weights))
+
+
+def sensitivity_per_class(predictions: Predictions, weights: np.ndarray) -> np.ndarray:
+    """Share of each class's images that are recognised: (n, R) -> (R, C); NaN without any."""
+    counts = confusion(predictions, weights)
+    return ratio(np.diagonal(counts, axis1=1, axis2=2), counts.sum(axis=2))
+
+
+def specificity_per_class(predictions: Predictions, weights: np.ndarray) -> np.ndarray:
+    """Share of the others that are not taken for each class: (n, R) -> (R, C); NaN without any."""
+    counts = confusion(predictions, weights)
+    others = counts.sum(axis=(1, 2))[:, None] - counts.sum(axis=2)
+    taken = counts.sum(axis=1) - np.diagonal(counts, axis1=1, axis2=2)
+    return ratio(others - taken, others)
+
+
+def f1_per_class(predictions: Predictions, weights: np.ndarray) -> np.ndarray:
+    """F1 of each class: (n, R) -> (R, C) float64; NaN where it is neither true nor predicted."""
     counts = confusion(predictions, weights)
     hits = np.diagonal(counts, axis1=1, axis2=2)
-    return mean_of_defined(ratio(2 * hits, counts.sum(axis=1) + counts.sum(axis=2)))
+    return ratio(2 * hits, counts.sum(axis=1) + counts.sum(axis=2))
+
+
+def macro_f1(predictions: Predictions, weights: np.ndarray) -> np.ndarray:
+    """Mean F1 over the classes that are true or predicted somewhere, shape (R,)."""
+    return mean_of_defined(f1_per_class(predictions, weights))
+
+
+def weighted_f1(predictions: Predictions, weights: np.ndarray) -> np.ndarray:
+    """Mean F1 weighted by how many images each class has, shape (R,)."""
+    share = confusion(predictions, weights).sum(axis=2)
+    weighted = np.where(share > 0, f1_per_class(predictions, weights), 0) * share
+    return ratio(weighted.sum(axis=1), share.sum(axis=1))
 
 
 def balanced_accuracy(predictions: Predictions, weights: np.ndarray) -> np.ndarray:
-    """Mean recall over the classes that occur among the targets, shape (R,)."""
+    """Mean sensitivity over the classes that occur among the targets, shape (R,)."""
+    return mean_of_defined(sensitivity_per_class(predictions, weights))
+
+
+def macro_specificity(predictions: Predictions, weights: np.ndarray) -> np.ndarray:
+    """Mean specificity over the classes that are true or predicted somewhere, shape (R,)."""
     counts = confusion(predictions, weights)
-    hits = np.diagonal(counts, axis1=1, axis2=2)
-    return mean_of_defined(ratio(hits, counts.sum(axis=2)))
+    occurring = counts.sum(axis=1) + counts.sum(axis=2) > 0
+    values = specificity_per_class(predictions, weights)
+    return mean_of_defined(np.where(occurring, values, np.nan))
+
+
+def cohen_kappa(predictions: Predictions, weights: np.ndarray) -> np.ndarray:
+    """Agreement beyond chance, every error alike, shape (R,); NaN where all is one class."""
+    n_classes = len(predictions.classes)
+    return kappa(confusion(predictions, weights), 1 - np.eye(n_classes))
+
+
+def kappa(counts: np.ndarray, cost: np.ndarray) -> np.ndarray:
+    """Agreement beyond chance: (R, C, C) counts and the (C, C) cost of errors -> (R,)."""
+    true, said = counts.sum(axis=2), counts.sum(axis=1)
+    observed = np.einsum("rij,ij->r", counts, cost)
+    by_chance = np.einsum("ri,rj,ij->r", true, said, cost)
+    return 1 - ratio(observed * true.sum(axis=1), by_chance)
 
 
 def accuracy(predictions: Predictions, weights: np.ndarray) -> np.ndarray:
     """Share of images whose class is predicted, shape (R,)."""
-    right = (predictions.targets == predictions.predicted).astype(np.float32)
-    return ratio((right @ weights).astype(np.float64), weights.sum(axis=0, dtype=np.float64))
+    return _share(predictions.targets == predictions.predicted, weights)
+
+
+def top_accuracy(k: int) -> Callable[[Predictions, np.ndarray], np.ndarray]:
+    """Return the share of images whose class is among the ``k`` of highest score.
+
+    Of classes with equal scores the last ones count as higher, as in scikit-learn.
+    """
+
+    def value(predictions: Predictions, weights: np.ndarray) -> np.ndarray:
+        own = np.take_along_axis(predictions.scores, predictions.targets[:, None], axis=1)
+        later = np.arange(len(predictions.classes)) > predictions.targets[:, None]
+        higher = (predictions.scores > own) | ((predictions.scores == own) & later)
+        return _share(higher.sum(axis=1) < k, weights)
+
+    return value
+
+
+def _share(right: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    # float32 would round the counts of large test sets.
+    return ratio(right.astype(np.float64) @ weights, weights.sum(axis=0, dtype=np.float64))
 
 
 def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
@@ -166,17 +275,21 @@ def mean_of_defined(values: np.ndarray) -> np.ndarray:
     return ratio(np.where(defined, values, 0).sum(axis=-1), defined.sum(axis=-1))
 
 
-def without_images(predictions: Sized) -> str:
-    """Return why nothing has a value: there is no image; else nothing."""
-    return "" if len(predictions) else "there is no test image"
+def unusable(answers: np.ndarray) -> str:
+    """Return why nothing can be computed of the answers for n images, (n, ...); else nothing."""
+    if not len(answers):
+        return "there is no test image"
+    bad = len(answers) - int(np.isfinite(answers).reshape(len(answers), -1).all(axis=1).sum())
+    return f"{bad} of {len(answers)} images have answers that are not finite numbers" if bad else ""
 
 
-def _without_a_class(predictions: Predictions) -> str:
-    counts = np.bincount(predictions.targets, minlength=len(predictions.classes))
-    absent = [name for name, n in zip(predictions.classes, counts, strict=True) if n == 0]
-    if not len(predictions) or not absent:
-        return without_images(predictions)
-    return f"no test image of {', '.join(absent)}"
+def always_defined(predictions: Answers) -> str:
+    """Return no reason for being undefined."""
+    return ""
+
+
+def _for_all(predictions: Answers) -> bool:
+    return True
 
 
 @dataclass(frozen=True)
@@ -193,25 +306,75 @@ class Metric(Generic[PredictionsT]):
     replicates:
         Its value for each weighting: predictions, weights (n, R) -> (R,) float64.
     undefined:
-        Why it has no value on these predictions; empty when it has one.
+        Why it has no value on these predictions, which are usable; empty when it has one.
+    applies:
+        Whether it says anything of its own about such predictions, such as the best three of
+        three classes.
+    by_rank:
+        It reads only the order of each class's scores over the images.
     """
 
     title: str
     replicates: Callable[[PredictionsT, np.ndarray], np.ndarray]
-    undefined: Callable[[PredictionsT], str]
+    undefined: Callable[[PredictionsT], str] = always_defined
+    applies: Callable[[PredictionsT], bool] = _for_all
+    by_rank: bool = False
 
     def value(self, predictions: PredictionsT) -> tuple[float, str]:
         """Return the value on the test set and an empty note, or NaN and the reason."""
-        reason = self.undefined(predictions)
+        reason = predictions.unusable or self.undefined(predictions)
         if reason:
             return float("nan"), reason
         once = np.ones((len(predictions), 1), np.float32)
         return float(self.replicates(predictions, once)[0]), ""
 
 
+def applicable(
+    metrics: Mapping[str, Metric[PredictionsT]], predictions: PredictionsT
+) -> dict[str, Metric[PredictionsT]]:
+    """Return the metrics that say something of their own about the predictions."""
+    return {name: metric for name, metric in metrics.items() if metric.applies(predictions)}
+
+
+def without_a_class(predictions: Predictions) -> str:
+    """Name the classes that have no test image; undefined is what compares every class."""
+    counts = np.bincount(predictions.targets, minlength=len(predictions.classes))
+    absent = [name for name, n in zip(predictions.classes, counts, strict=True) if n == 0]
+    return f"no test image of {', '.join(absent)}" if absent else ""
+
+
+def of_one_class(predictions: Predictions) -> str:
+    """Name the class that all images are and are said to be, if there is one."""
+    seen = {*predictions.targets.tolist(), *predictions.predicted.tolist()}
+    if len(seen) != 1:
+        return ""
+    return f"all images are {predictions.classes[seen.pop()]}, and are said to be"
+
+
+def _without_others(predictions: Predictions) -> str:
+    true = np.unique(predictions.targets)
+    return f"all test images are {predictions.classes[true[0]]}" if len(true) == 1 else ""
+
+
+def _more_classes_than(number: int) -> Callable[[Predictions], bool]:
+    return lambda predictions: len(predictions.classes) > number
+
+
 METRICS: dict[str, Metric[Predictions]] = {
-    "macro_auroc": Metric("Macro AUROC", macro_auroc, _without_a_class),
-    "macro_f1": Metric("Macro F1", macro_f1, without_images),
-    "balanced_accuracy": Metric("Balanced accuracy", balanced_accuracy, without_images),
-    "accuracy": Metric("Accuracy", accuracy, without_images),
+    "macro_auroc": Metric("Macro AUROC", macro_auroc, without_a_class, by_rank=True),
+    "macro_f1": Metric("Macro F1", macro_f1),
+    "balanced_accuracy": Metric("Balanced accuracy", balanced_accuracy),
+    "accuracy": Metric("Accuracy", accuracy),
+    # Of two classes it is the one-vs-rest AUROC.
+    "macro_auroc_ovo": Metric(
+        "Macro AUROC, one-vs-one", macro_auroc_ovo, without_a_class, _more_classes_than(2), True
+    ),
+    "macro_average_precision": Metric(
+        "Macro average precision", macro_average_precision, without_a_class, by_rank=True
+    ),
+    "weighted_f1": Metric("Weighted F1", weighted_f1),
+    "macro_specificity": Metric("Macro specificity", macro_specificity, _without_others),
+    "cohen_kappa": Metric("Cohen's kappa", cohen_kappa, of_one_class),
+    "top_3_accuracy": Metric("Top-3 accuracy", top_accuracy(3), applies=_more_classes_than(3)),
+    "top_5_accuracy": Metric("Top-5 accuracy", top_accuracy(5), applies=_more_classes_than(5)),
 }

@@ -9,8 +9,8 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
-from dermino.evaluate.metrics import Metric, mean_of_defined, ratio, without_images
-from dermino.evaluate.ranking import Ranking, average_precision
+from dermino.evaluate.metrics import Metric, mean_of_defined, ratio, unusable
+from dermino.evaluate.ranking import Ranking
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class MultilabelPredictions:
     predicted:
         Shape (n, C), bool.
     scores:
-        Higher is more likely, shape (n, C), finite.
+        Higher is more likely, shape (n, C); metrics are undefined unless all are finite.
     classes:
         Names of the C labels.
     """
@@ -39,11 +39,14 @@ class MultilabelPredictions:
         shapes = {self.targets.shape, self.predicted.shape, self.scores.shape}
         if len(shapes) > 1 or self.scores.shape[1:] != (len(self.classes),):
             raise ValueError(f"shapes differ or do not fit {len(self.classes)} labels: {shapes}")
-        if not np.isfinite(self.scores).all():
-            raise ValueError("scores must be finite")
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    @cached_property
+    def unusable(self) -> str:
+        """Why nothing can be computed: no image, or scores that are not finite numbers."""
+        return unusable(self.scores)
 
     @property
     def known(self) -> np.ndarray:
@@ -101,9 +104,7 @@ def average_precision_per_label(
     return _per_label(
         predictions,
         weights,
-        lambda c, known: average_precision(
-            predictions.targets[:, c] == 1, predictions.scores[:, c], known
-        ),
+        lambda c, known: predictions.rankings[c].average_precision(known),
     )
 
 
@@ -143,11 +144,11 @@ def _mean(
 
 
 def _without_positives(predictions: MultilabelPredictions) -> str:
-    return without_images(predictions) or _lacking(predictions, {1: "with"})
+    return _lacking(predictions, {1: "with"})
 
 
 def _without_positives_or_negatives(predictions: MultilabelPredictions) -> str:
-    return without_images(predictions) or _lacking(predictions, {1: "with", 0: "without"})
+    return _lacking(predictions, {1: "with", 0: "without"})
 
 
 def _lacking(predictions: MultilabelPredictions, wanted: dict[int, str]) -> str:
@@ -160,10 +161,24 @@ def _lacking(predictions: MultilabelPredictions, wanted: dict[int, str]) -> str:
     return "; ".join(reasons)
 
 
+def _nothing_known(predictions: MultilabelPredictions) -> str:
+    if (
+        not (predictions.targets == 1).any()
+        and not (predictions.predicted & predictions.known).any()
+    ):
+        return "no label is present or predicted where the truth is known"
+    return ""
+
+
 MULTILABEL_METRICS: dict[str, Metric[MultilabelPredictions]] = {
-    "macro_auroc": Metric("Macro AUROC", _mean(auroc_per_label), _without_positives_or_negatives),
-    "macro_average_precision": Metric(
-        "Macro average precision", _mean(average_precision_per_label), _without_positives
+    "macro_auroc": Metric(
+        "Macro AUROC", _mean(auroc_per_label), _without_positives_or_negatives, by_rank=True
     ),
-    "macro_f1": Metric("Macro F1", _mean(f1_per_label), without_images),
+    "macro_average_precision": Metric(
+        "Macro average precision",
+        _mean(average_precision_per_label),
+        _without_positives,
+        by_rank=True,
+    ),
+    "macro_f1": Metric("Macro F1", _mean(f1_per_label), _nothing_known),
 }

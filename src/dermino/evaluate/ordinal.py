@@ -9,8 +9,9 @@ from dermino.evaluate.metrics import (
     Metric,
     Predictions,
     confusion,
+    kappa,
+    of_one_class,
     ratio,
-    without_images,
 )
 
 
@@ -31,11 +32,7 @@ def quadratic_weighted_kappa(predictions: Predictions, weights: np.ndarray) -> n
     """
     counts = confusion(predictions, weights)
     grades = np.arange(len(predictions.classes))
-    cost = np.square(grades[:, None] - grades[None, :]).astype(np.float64)
-    true, said = counts.sum(axis=2), counts.sum(axis=1)
-    observed = np.einsum("rij,ij->r", counts, cost)
-    by_chance = np.einsum("ri,rj,ij->r", true, said, cost)
-    return 1 - ratio(observed * true.sum(axis=1), by_chance)
+    return kappa(counts, np.square(grades[:, None] - grades[None, :]).astype(np.float64))
 
 
 def mean_absolute_error(predictions: Predictions, weights: np.ndarray) -> np.ndarray:
@@ -44,17 +41,10 @@ def mean_absolute_error(predictions: Predictions, weights: np.ndarray) -> np.nda
     return ratio(distance @ weights, weights.sum(axis=0, dtype=np.float64))
 
 
-def _of_one_class(predictions: Predictions) -> str:
-    seen = {*predictions.targets.tolist(), *predictions.predicted.tolist()}
-    if len(seen) == 1:
-        return f"all images are {predictions.classes[seen.pop()]}, and are said to be"
-    return without_images(predictions)
-
-
 ORDINAL_METRICS: dict[str, Metric[Predictions]] = {
     "quadratic_weighted_kappa": Metric(
-        "Quadratic weighted kappa", quadratic_weighted_kappa, _of_one_class
+        "Quadratic weighted kappa", quadratic_weighted_kappa, of_one_class
     ),
-    "mean_absolute_error": Metric("Mean absolute error", mean_absolute_error, without_images),
+    "mean_absolute_error": Metric("Mean absolute error", mean_absolute_error),
     **METRICS,
 }

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dermino.evaluate.metrics import Metric, ratio
+from dermino.evaluate.metrics import Metric, ratio, unusable
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,11 @@ class PooledScore:
     def __len__(self) -> int:
         return len(self.statistics)
 
+    @property
+    def unusable(self) -> str:
+        """Why nothing can be computed: there is no image."""
+        return unusable(self.statistics)
+
     @classmethod
     def mean(cls, title: str, values: np.ndarray) -> PooledScore:
         """Average values of single images, shape (n,); NaN ones are left out and counted."""
@@ -77,8 +82,6 @@ class PooledScore:
         )
 
     def _undefined(self) -> str:
-        if not len(self):
-            return "there is no test image"
         value = self.replicates(np.ones((len(self), 1)))[0]
         return (self.note or "it is undefined on these images") if np.isnan(value) else ""
 

@@ -6,6 +6,7 @@ Scores are sorted once, not once a weighting; a weighting counts how often each 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -13,32 +14,62 @@ from scipy.sparse import csr_array
 
 @dataclass(frozen=True)
 class Ranking:
-    """One class's scores, reduced to what the rank statistic needs.
+    """One class's scores, reduced to what rank statistics need.
 
-    The positives' distinct scores are levels, in rising order. ``gains`` (levels, n) has a one
-    where a negative first lies below a level; a negative that ties with a level has one half there
-    and one half at the next, so that the running sum over levels counts ties by half.
-    ``at_level`` (levels, n) says which level each positive has.
+    The positives' distinct scores are levels, in rising order.
+
+    Parameters
+    ----------
+    level:
+        Level of each of the P positives, shape (P,).
+    positives, negatives:
+        Which images they are, shapes (P,) and (n - P,).
+    below, reached:
+        For each negative, how many levels lie below its score, and how many it reaches or exceeds;
+        they differ where it ties.
+    n_levels, n:
+        Number of levels, and of images.
     """
 
-    gains: csr_array
-    at_level: csr_array
+    level: np.ndarray
+    positives: np.ndarray
+    negatives: np.ndarray
+    below: np.ndarray
+    reached: np.ndarray
+    n_levels: int
+    n: int
 
     @classmethod
     def of(cls, positive: np.ndarray, scores: np.ndarray) -> Ranking:
         """Rank n scores, of which ``positive``, (n,) bool, says whose they are."""
         levels, level = np.unique(scores[positive], return_inverse=True)
-        shape = (len(levels), len(scores))
         negatives = np.flatnonzero(~positive)
-        not_above = np.searchsorted(levels, scores[negatives], side="left")
-        strictly_below = np.searchsorted(levels, scores[negatives], side="right")
-        rows = np.concatenate([not_above, strictly_below])
-        columns = np.concatenate([negatives, negatives])
-        inside = rows < len(levels)
         return cls(
-            indicator(rows[inside], columns[inside], shape, 0.5),
-            indicator(level, np.flatnonzero(positive), shape),
+            level=level,
+            positives=np.flatnonzero(positive),
+            negatives=negatives,
+            below=np.searchsorted(levels, scores[negatives], side="left"),
+            reached=np.searchsorted(levels, scores[negatives], side="right"),
+            n_levels=len(levels),
+            n=len(scores),
         )
+
+    def wins(self, weights: np.ndarray) -> np.ndarray:
+        """Sum the products of weights over pairs whose positive scores higher; ties count half.
+
+        Parameters
+        ----------
+        weights:
+            Non-negative, shape (n, R).
+
+        Returns
+        -------
+        np.ndarray
+            (R,) float64.
+        """
+        negatives_below = (self._entering @ weights).astype(np.float64)
+        np.cumsum(negatives_below, axis=0, out=negatives_below)
+        return np.einsum("lr,lr->r", self._at_level @ weights, negatives_below)
 
     def auroc(self, weights: np.ndarray) -> np.ndarray:
         """Mann-Whitney statistic of each weighting, NaN without positives or negatives.
@@ -53,43 +84,52 @@ class Ranking:
         np.ndarray
             (R,) float64.
         """
-        positives = self.at_level @ weights
-        wins = (self.gains @ weights).astype(np.float64)
-        np.cumsum(wins, axis=0, out=wins)
-        n_positive = positives.sum(axis=0, dtype=np.float64)
-        n_negative = weights.sum(axis=0, dtype=np.float64) - n_positive
-        pairs = n_positive * n_negative
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.where(pairs > 0, np.einsum("lr,lr->r", positives, wins) / pairs, np.nan)
+        n_positive = weights[self.positives].sum(axis=0, dtype=np.float64)
+        pairs = n_positive * (weights.sum(axis=0, dtype=np.float64) - n_positive)
+        wins = self.wins(weights)
+        return np.divide(wins, pairs, out=np.full(pairs.shape, np.nan), where=pairs > 0)
 
+    def average_precision(self, weights: np.ndarray) -> np.ndarray:
+        """Area under the precision-recall steps, as scikit-learn defines it: no interpolation.
 
-def average_precision(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Area under the precision-recall steps, as scikit-learn defines it, without interpolation.
+        Parameters
+        ----------
+        weights:
+            Non-negative counts, shape (n, R), float32.
 
-    Parameters
-    ----------
-    positive:
-        Whose scores they are, shape (n,), bool.
-    scores:
-        Shape (n,); equal ones share a threshold.
-    weights:
-        Non-negative counts, shape (n, R).
+        Returns
+        -------
+        np.ndarray
+            (R,) float64; NaN where a weighting has no positive.
+        """
+        at_level = np.asarray(self._at_level @ weights, np.float64)
+        hits = _from_above(at_level)
+        above = hits + _from_above(np.asarray(self._reaching @ weights, np.float64))
+        # A level that no drawn positive has adds nothing, whatever lies above it.
+        precision = np.divide(hits, above, out=np.zeros_like(hits), where=above > 0)
+        gained = np.einsum("lr,lr->r", at_level, precision)
+        total = weights[self.positives].sum(axis=0, dtype=np.float64)
+        return np.divide(gained, total, out=np.full(total.shape, np.nan), where=total > 0)
 
-    Returns
-    -------
-    np.ndarray
-        (R,) float64; NaN where a weighting has no positive.
-    """
-    order = np.argsort(-scores, kind="stable")
-    ranked = scores[order]
-    last_of_ties = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], len(ranked) > 0))
-    counts = weights[order].astype(np.float64)
-    above = np.cumsum(counts, axis=0)[last_of_ties]
-    hits = np.cumsum(counts * positive[order][:, None], axis=0)[last_of_ties]
-    precision = np.divide(hits, above, out=np.zeros_like(hits), where=above > 0)
-    gained = (np.diff(hits, axis=0, prepend=0) * precision).sum(axis=0)
-    total = (weights[positive]).sum(axis=0, dtype=np.float64)
-    return np.divide(gained, total, out=np.full(total.shape, np.nan), where=total > 0)
+    @cached_property
+    def _at_level(self) -> csr_array:
+        """Which positives have a level, shape (levels, n)."""
+        return indicator(self.level, self.positives, (self.n_levels, self.n))
+
+    @cached_property
+    def _entering(self) -> csr_array:
+        """Which negatives lie below a level and not below the one before; ties enter by halves."""
+        rows = np.concatenate([self.below, self.reached])
+        columns = np.concatenate([self.negatives, self.negatives])
+        inside = rows < self.n_levels
+        return indicator(rows[inside], columns[inside], (self.n_levels, self.n), 0.5)
+
+    @cached_property
+    def _reaching(self) -> csr_array:
+        """Which negatives reach a level and not the one after, shape (levels, n)."""
+        some = self.reached > 0
+        shape = (self.n_levels, self.n)
+        return indicator(self.reached[some] - 1, self.negatives[some], shape)
 
 
 def indicator(
@@ -97,3 +137,8 @@ def indicator(
 ) -> csr_array:
     """Return a sparse (a, b) float32 matrix with ``value`` at the given places."""
     return csr_array((np.full(len(rows), value, np.float32), (rows, columns)), shape=shape)
+
+
+def _from_above(counts: np.ndarray) -> np.ndarray:
+    """Sum each level with all above it, shape (levels, R)."""
+    return np.cumsum(counts[::-1], axis=0)[::-1]

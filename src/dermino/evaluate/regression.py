@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 
-from dermino.evaluate.metrics import Metric, ratio, without_images
+from dermino.evaluate.metrics import Metric, ratio, unusable
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class RegressionPredictions:
     Parameters
     ----------
     targets, predicted:
-        Shape (n,), float64, finite, in the target's own unit.
+        Shape (n,), float64, in the target's own unit; targets are finite, and metrics are
+        undefined unless all predictions are.
     """
 
     targets: np.ndarray
@@ -27,11 +29,16 @@ class RegressionPredictions:
     def __post_init__(self) -> None:
         if self.targets.shape != self.predicted.shape or self.targets.ndim != 1:
             raise ValueError(f"{self.targets.shape} targets, {self.predicted.shape} predictions")
-        if not (np.isfinite(self.targets).all() and np.isfinite(self.predicted).all()):
-            raise ValueError("targets and predictions must be finite")
+        if not np.isfinite(self.targets).all():
+            raise ValueError("targets must be finite")
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    @cached_property
+    def unusable(self) -> str:
+        """Why nothing can be computed: no image, or predictions that are not finite numbers."""
+        return unusable(self.predicted)
 
     def select(self, rows: np.ndarray) -> RegressionPredictions:
         """Return some of the images: a boolean mask or row numbers."""
@@ -74,13 +81,11 @@ def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 def _constant(predictions: RegressionPredictions) -> str:
     if len(np.unique(predictions.targets)) == 1:
         return "all test images have the same target"
-    return without_images(predictions)
+    return ""
 
 
 REGRESSION_METRICS: dict[str, Metric[RegressionPredictions]] = {
-    "mean_absolute_error": Metric("Mean absolute error", mean_absolute_error, without_images),
-    "root_mean_squared_error": Metric(
-        "Root mean squared error", root_mean_squared_error, without_images
-    ),
+    "mean_absolute_error": Metric("Mean absolute error", mean_absolute_error),
+    "root_mean_squared_error": Metric("Root mean squared error", root_mean_squared_error),
     "r2": Metric("R²", r2, _constant),
 }
