@@ -162,11 +162,124 @@ def test_the_command_learns_a_tiny_set(lesions: Path) -> None:
             settings += ["--set", f"{name}.{value}"]
     settings += ["--set", "segmentation-upernet.width=8"]
     protocols = ["--protocol", "segmentation-linear", "segmentation-upernet"]
+    where = ["--out", str(results), "--cache", str(lesions.parent / "cache")]
+    asked = ["--data", str(lesions), "--target", "mask", "--encoder", VIT, CONVOLUTIONAL]
+    limits = ["--image-size", "96", "--replicates", "20", "--workers", "0"]
     with pytest.raises(SystemExit, match="0"):
-        main(
-            ["evaluate", "--data", str(lesions), "--target", "mask", *protocols, *settings]
-            + ["--encoder", VIT, CONVOLUTIONAL, "--image-size", "96", "--out", str(results)]
-            + ["--cache", str(lesions.parent / "cache"), "--replicates", "20", "--workers", "0"]
-        )
+        main(["evaluate", *asked, *protocols, *settings, *limits, *where])
     table = pd.read_csv(results / "results.csv").set_index(["encoder", "protocol", "metric"])
-    print(table["value"].unstack())
+    values = table["value"].sort_index()
+    for encoder, protocol, least in (
+        ("vit", "segmentation-linear", 0.85),
+        ("vit", "segmentation-upernet", 0.9),
+        ("conv", "segmentation-upernet", 0.95),
+    ):
+        of_trial = values[encoder, protocol]
+        assert of_trial["dice"] > least
+        assert of_trial["jaccard"] < of_trial["dice"] < of_trial["dice_official"] < 1
+        assert of_trial["hd95"] < 5
+        kept = pd.read_parquet(results / f"predictions/spots.mask/{encoder}.{protocol}.parquet")
+        assert kept["value:dice"].mean() == pytest.approx(of_trial["dice"])
+        assert kept["true_mask"].tolist() == [f"again/{number}_mask.png" for number in range(8)]
+        folder = results / "predictions" / "spots.mask" / f"{encoder}.{protocol}"
+        for row in kept.itertuples():
+            mask = Image.open(folder / row.predicted_mask)
+            assert mask.size == (60, 48)
+            lesion = np.asarray(Image.open(lesions.parent / row.true_mask))
+            counts = count_pixels(np.asarray(mask)[None] == 255, lesion[None])
+            assert dice(counts)[0] > least - 0.1
+    assert not (results / "work" / "spots.mask" / "vit.segmentation-linear").exists()
+
+
+def test_a_stopped_trial_goes_on_and_ends_as_one_that_was_not(
+    lesions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {
+        "protocols": ["segmentation-linear"],
+        "settings": [f"segmentation-linear.{value}" for value in ("epochs=5", "batch_size=3")],
+    }
+    whole = run(lesions, "whole", **options)
+    save, restore = training._save, training._restore
+    restored = []
+
+    def save_and_stop(path: Path, epochs: int, *state: Any) -> None:
+        save(path, epochs, *state)
+        if epochs == 3:
+            raise KeyboardInterrupt
+
+    def restore_and_tell(*state: Any) -> int:
+        restored.append(restore(*state))
+        return restored[-1]
+
+    monkeypatch.setattr(training, "_SECONDS_BETWEEN_CHECKPOINTS", -1.0)
+    monkeypatch.setattr(training, "_save", save_and_stop)
+    monkeypatch.setattr(training, "_restore", restore_and_tell)
+    with pytest.raises(KeyboardInterrupt):
+        run(lesions, "stopped", **options)
+    # No picture is decoded again.
+    monkeypatch.setattr("dermino.evaluate.segmentation.pixels._decode", None)
+    resumed = run(lesions, "stopped", **options)
+    assert restored == [0, 3]
+    pd.testing.assert_frame_equal(resumed, whole)
+    name = "predictions/spots.mask/vit.segmentation-linear/3.png"
+    masks = [np.asarray(Image.open(lesions.parent / out / name)) for out in ("whole", "stopped")]
+    assert np.array_equal(*masks)
+
+
+def test_maps_that_do_not_fit_the_disk_are_computed_anew(
+    lesions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {
+        "protocols": ["segmentation-linear"],
+        "settings": ["segmentation-linear.epochs=2"],
+    }
+    kept = run(lesions, "kept", **options)
+    monkeypatch.setattr("dermino.evaluate.segmentation.feature_maps._SHARE_OF_FREE_DISK", 0.0)
+    anew = run(lesions, "anew", **options)
+    pd.testing.assert_frame_equal(anew, kept, rtol=1e-3)
+
+
+def test_empty_masks_leave_images_undefined_with_the_reason(lesions: Path) -> None:
+    empty = Image.new("L", (60, 48))
+    empty.save(lesions.parent / "again" / "2_mask.png")
+    options = {"protocols": ["segmentation-linear"]}
+    table = run(lesions, **options)
+    row = table.loc[("vit", "segmentation-linear", "hd95")]
+    kept = pd.read_parquet(
+        lesions.parent / "results/predictions/spots.mask/vit.segmentation-linear.parquet"
+    )
+    undefined = int(kept["value:hd95"].isna().sum())
+    assert undefined >= 1
+    assert kept["value:hd95"].isna()[2]
+    assert row["note"] == (
+        f"undefined for {undefined} of 8 images: the mask or the prediction is empty"
+    )
+
+
+def test_masks_that_cannot_be_used_are_named(lesions: Path) -> None:
+    folder = lesions.parent
+    good = Image.open(folder / "1_mask.png").convert("L")
+
+    def refused(mask: Image.Image | None, message: str) -> None:
+        if mask is None:
+            (folder / "1_mask.png").unlink()
+        else:
+            mask.save(folder / "1_mask.png")
+        with pytest.raises(UserError, match=message) as error:
+            run(lesions, protocols=["segmentation-linear"])
+        assert "1_mask.png" in str(error.value)
+
+    refused(good.resize((30, 24), Image.Resampling.NEAREST), "has 30 x 24 pixels, its image .*60 x")
+    refused(good.point(lambda value: value // 2 + 3), "2 different values .3, 130.")
+    several = np.asarray(good).copy()
+    several[:3] = [[1], [2], [3]]
+    refused(Image.fromarray(several), "5 different values .0, 1, 2, 3, 255.")
+    refused(Image.merge("RGB", [good, Image.new("L", good.size), good]), "is coloured")
+    refused(None, "images are missing")
+    Image.fromarray(np.asarray(good) // 255 * 7).save(folder / "1_mask.png")
+    run(lesions, protocols=["segmentation-linear"])
+
+    parts = ["train"] + [""] * 7 + ["test"] * 8
+    Manifest.read(lesions).with_columns(split=parts).write(lesions)
+    with pytest.raises(UserError, match="fewer than two training images"):
+        run(lesions, protocols=["segmentation-linear"])
