@@ -26,8 +26,9 @@ _Workers = Annotated[
     typer.Option(min=0, help="Processes that decode images. Default: one a core."),
 ]
 _ENCODER_HELP = (
-    "A run folder, an encoder file (.safetensors, .pth), timm:NAME, or random:NAME for untrained "
-    "weights. NAME=... in front chooses what results call it."
+    "A run folder, an encoder file (.safetensors, .pth), a name that dermino encoders lists, "
+    "timm:NAME, hf:ID, open_clip:NAME/TAG, or random:NAME for untrained weights. NAME=FILE reads a "
+    "file as that encoder; NAME=... in front of anything else chooses what results call it."
 )
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from dermino import __version__
-from dermino.cli import ablate, data, demo, evaluate, labels, pretrain, report
+from dermino.cli import ablate, data, demo, encoders, evaluate, labels, pretrain, report
 from dermino.errors import UserError
 from dermino.progress import console
 
@@ -47,6 +47,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(labels.app, name="labels")
 app.command(epilog=pretrain.EPILOG)(pretrain.pretrain)
 app.command(epilog=ablate.EPILOG)(ablate.ablate)
+app.command()(encoders.encoders)
 app.command()(evaluate.embed)
 app.command()(evaluate.evaluate)
 app.command()(report.report)
