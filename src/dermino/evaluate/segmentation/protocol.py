@@ -16,10 +16,11 @@ from torch import nn
 
 from dermino.errors import UserError
 from dermino.evaluate.protocol import EvaluationProtocol, Outcome, Trial
+from dermino.evaluate.seeding import seeded
 from dermino.evaluate.segmentation.answers import Answers, mask_names
 from dermino.evaluate.segmentation.feature_maps import Extractor, FeatureMaps
 from dermino.evaluate.segmentation.pixels import Pixels, read_pixels
-from dermino.evaluate.segmentation.training import Optimisation, enlarge, seeded, train_head
+from dermino.evaluate.segmentation.training import Optimisation, enlarge, train_head
 from dermino.evaluate.task import Task, TaskKind
 from dermino.models.encoder import Encoder
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dermino.evaluate.seeding import seeded
 from dermino.evaluate.segmentation.feature_maps import FeatureMaps
 from dermino.evaluate.segmentation.pixels import Pixels
 from dermino.files import atomic_path
@@ -43,14 +42,6 @@ class Optimisation:
     learning_rate: float
     batch_size: int
     seed: int
-
-
-@contextmanager
-def seeded(device: torch.device, *key: int) -> Iterator[None]:
-    """Draw random numbers by ``key`` alone, and leave the generators of others as they were."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
-        yield
 
 
 def train_head(
