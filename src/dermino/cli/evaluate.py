@@ -135,6 +135,19 @@ def evaluate(
     ] = None,
     image_size: _ImageSize = None,
     replicates: Annotated[int, typer.Option(min=1, help="Bootstrap replicates.")] = 1000,
+    interval: Annotated[
+        str, typer.Option(help="percentile, or bca: corrected for bias and skewness, slower.")
+    ] = "percentile",
+    stratified: Annotated[
+        bool, typer.Option("--stratified", help="Every class keeps its size in each replicate.")
+    ] = False,
+    statistics: Annotated[
+        str,
+        typer.Option(
+            help="standard, or paper: mean plus or minus variance of the replicates, only to "
+            "compare with the paper; it is no confidence interval."
+        ),
+    ] = "standard",
     seed: Annotated[int, typer.Option(min=0, help="Seed of protocols and bootstrap.")] = 0,
     device: Annotated[
         list[str] | None,
@@ -187,6 +200,9 @@ def evaluate(
         audits=audit or (),
         image_size=image_size,
         replicates=replicates,
+        interval=interval,
+        stratified=stratified,
+        statistics=statistics,
         seed=seed,
         device=device or "auto",
         cache=cache,

@@ -60,6 +60,9 @@ def evaluate(
     audits: Sequence[str | Path] = (),
     image_size: int | None = None,
     replicates: int = 1000,
+    interval: str = "percentile",
+    stratified: bool = False,
+    statistics: str = "standard",
     seed: int = 0,
     device: str | Sequence[str] = "auto",
     cache: str | Path | None = None,
@@ -105,6 +108,8 @@ def evaluate(
         Side of the encoders' input in pixels, where it should differ from their own.
     replicates:
         Bootstrap replicates.
+    interval, stratified, statistics:
+        As for :meth:`dermino.evaluate.bootstrap.Bootstrap.configured`.
     seed:
         Seed of protocols and bootstrap.
     device:
@@ -127,10 +132,7 @@ def evaluate(
     UserError
         For anything that the user must put right.
     """
-    if replicates < 1:
-        raise UserError(f"--replicates must be at least 1, not {replicates}.")
-    if seed < 0:
-        raise UserError(f"--seed must not be negative, but it is {seed}.")
+    bootstrap = Bootstrap.configured(replicates, interval, stratified, statistics, seed)
     folder = ResultsFolder(out)
     feature_cache = FeatureCache(cache)
     devices = resolve_devices([device] if isinstance(device, str) else device)
@@ -150,7 +152,7 @@ def evaluate(
             task,
             candidates,
             {name: own for name, own in by_task[task.name].items() if own.can_answer(task)},
-            Bootstrap(replicates, seed=seed),
+            bootstrap,
             feature_cache,
         )
         for task in prepared.tasks

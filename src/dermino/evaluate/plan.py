@@ -109,7 +109,8 @@ def describe_plan(plan: Sequence[TaskPlan]) -> dict[str, Any]:
         "bootstrap": {
             "replicates": bootstrap.replicates,
             "confidence": bootstrap.confidence,
-            "method": "percentile",
+            "method": bootstrap.method,
+            "stratified": bootstrap.stratified,
         },
     }
 

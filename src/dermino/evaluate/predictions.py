@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dermino.errors import UserError
+from dermino.evaluate.bootstrap import number_clusters
 from dermino.evaluate.kinds import KINDS, AnyPredictions
 from dermino.evaluate.pooled import PooledScore
 from dermino.evaluate.protocol import Outcome
@@ -65,7 +66,10 @@ class KeptPredictions:
         shutil.rmtree(self.work_path(cell), ignore_errors=True)
 
     def write(self, cell: Cell, task: Task, outcome: Outcome) -> None:
-        """Write what an outcome says of single images, in place of an earlier one."""
+        """Write what an outcome says of single images, in place of an earlier one.
+
+        ``cluster`` numbers the patients or lesions that a bootstrap draws whole, where there are.
+        """
         columns: dict[str, Any] = {}
         if outcome.predictions is not None:
             columns |= outcome.predictions.columns()
@@ -74,6 +78,9 @@ class KeptPredictions:
         for name, own in outcome.scores.items():
             if isinstance(own, PooledScore) and own.per_image is not None:
                 columns[f"value:{name}"] = pa.array(own.per_image)
+        clusters = task.clusters()[1]
+        if clusters is not None and (outcome.predictions is not None or outcome.scores):
+            columns["cluster"] = pa.array(number_clusters(clusters))
         if outcome.validation is None:
             self.validation_path(cell).unlink(missing_ok=True)
         else:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
-from dermino.evaluate.bootstrap import Bootstrap
+from dermino.evaluate.bootstrap import Bootstrap, Estimate
 from dermino.evaluate.kinds import KINDS, AnyPredictions
 from dermino.evaluate.leakage import Exposure
-from dermino.evaluate.metrics import Metric
+from dermino.evaluate.metrics import applicable
 from dermino.evaluate.pooled import Aggregate, Score
 from dermino.evaluate.protocol import Outcome
 from dermino.evaluate.task import UNLABELLED, Task
@@ -49,40 +50,33 @@ def score(
 
 
 def measure(predictions: AnyPredictions, task: Task, bootstrap: Bootstrap) -> list[dict[str, Any]]:
-    """Judge predictions for the test rows by every metric of the task's kind.
+    """Judge predictions for the test rows by the metrics of the task's kind that apply to them.
 
     Returns
     -------
     list of dict
         One row a metric: metric, value, ci_low, ci_high, note.
     """
-    metrics = KINDS[task.kind].metrics
-    replicates = bootstrap.replicate(metrics, predictions, task.clusters()[1])
-    return [
-        _row(name, metric, predictions, replicates[name], bootstrap)
-        for name, metric in metrics.items()
-    ]
+    metrics = applicable(KINDS[task.kind].metrics, predictions)
+    estimates = bootstrap.estimate(metrics, predictions, task.clusters()[1], _classes(task))
+    return [{"metric": name, **asdict(estimate)} for name, estimate in estimates.items()]
 
 
 def _own_score(name: str, own: Score, task: Task, bootstrap: Bootstrap) -> dict[str, Any]:
     if isinstance(own, Aggregate):
-        interval = {"ci_low": own.ci_low, "ci_high": own.ci_high}
-        return {"metric": name, "value": own.value, **interval, "note": own.note}
-    metric = own.metric()
-    replicates = bootstrap.replicate({name: metric}, own, task.clusters()[1])
-    row = _row(name, metric, own, replicates[name], bootstrap)
-    return {**row, "note": row["note"] or own.note}
+        estimate = Estimate(own.value, own.ci_low, own.ci_high, own.note)
+    else:
+        clusters = task.clusters()[1]
+        estimate = bootstrap.estimate({name: own.metric()}, own, clusters, _classes(task))[name]
+        estimate = replace(estimate, note=estimate.note or own.note)
+    return {"metric": name, **asdict(estimate)}
 
 
-def _row(
-    name: str, metric: Metric[Any], answered: Any, replicates: np.ndarray, bootstrap: Bootstrap
-) -> dict[str, Any]:
-    value, note = metric.value(answered)
-    if note:
-        return _undefined(name, note)
-    low, high = bootstrap.interval(replicates)
-    return {"metric": name, "value": value, "ci_low": low, "ci_high": high, "note": ""}
+def _classes(task: Task) -> np.ndarray | None:
+    """Class of each test image, for a stratified bootstrap; None where images have no one class."""
+    single = task.kind in {"classification", "ordinal"}
+    return task.targets[task.rows("test")] if single else None
 
 
 def _undefined(metric: str, note: str) -> dict[str, Any]:
-    return {"metric": metric, **dict.fromkeys(("value", "ci_low", "ci_high"), np.nan), "note": note}
+    return {"metric": metric, **asdict(Estimate(np.nan, np.nan, np.nan, note))}

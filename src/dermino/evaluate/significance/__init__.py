@@ -1,0 +1,1 @@
+"""Intervals and tests for the difference between encoders; plain functions of arrays."""
