@@ -15,9 +15,9 @@ from dermino.cli.main import main
 from dermino.data.manifest import Manifest
 from dermino.errors import UserError
 from dermino.evaluate.evaluate import evaluate
+from dermino.evaluate.protocols.segmentation_upernet import SegmentationUperNet
 from dermino.evaluate.segmentation import training
 from dermino.evaluate.segmentation.boundary import hausdorff95
-from dermino.evaluate.segmentation.feature_maps import stage_blocks
 from dermino.evaluate.segmentation.linear_head import LinearHead
 from dermino.evaluate.segmentation.overlap import (
     count_pixels,
@@ -98,16 +98,14 @@ def test_upernet_takes_a_pyramid_or_equal_maps() -> None:
     assert LinearHead(12)([torch.randn(2, 12, 8, 8)]).shape == (2, 2, 8, 8)
 
 
-def test_stages_are_quarters_of_a_transformer_or_the_last_resolutions() -> None:
-    vit = load_encoder("random:vit_tiny_patch16_224", 32)
-    assert stage_blocks(vit) == [2, 5, 8, 11]
-    assert stage_blocks(vit, (11, 3)) == [3, 11]
-    assert stage_blocks(load_encoder("random:resnet10t")) == [1, 2, 3, 4]
-    with pytest.raises(UserError, match="blocks 0 to 11, not all of 5, 12"):
-        stage_blocks(vit, (5, 12))
-    vit.backbone.feature_info = vit.backbone.feature_info[:3]
-    with pytest.raises(UserError, match="has 3 stages; UperNet takes 4"):
-        stage_blocks(vit)
+def test_upernet_takes_the_blocks_asked_for() -> None:
+    encoder = load_encoder("random:test_vit", 32)
+    images = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8)
+    chosen = SegmentationUperNet(blocks=(5, 1)).extractor(encoder)(images)
+    for maps, expected in zip(chosen, encoder.stages(images, (5, 1)), strict=True):
+        torch.testing.assert_close(maps, expected)
+    with pytest.raises(UserError, match="blocks 0 to 5, not all of 5, 6"):
+        SegmentationUperNet(blocks=(5, 6)).extractor(encoder)
 
 
 @pytest.fixture

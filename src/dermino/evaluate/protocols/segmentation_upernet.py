@@ -8,8 +8,9 @@ from typing import ClassVar
 from pydantic import Field
 from torch import nn
 
+from dermino.errors import UserError
 from dermino.evaluate.protocol import PROTOCOLS
-from dermino.evaluate.segmentation.feature_maps import Extractor, stage_blocks
+from dermino.evaluate.segmentation.feature_maps import Extractor
 from dermino.evaluate.segmentation.protocol import Segmentation
 from dermino.evaluate.segmentation.upernet import UperNet
 from dermino.models.encoder import Encoder
@@ -28,9 +29,9 @@ class SegmentationUperNet(Segmentation):
     dropout:
         Share of channels dropped before the last layer.
     blocks:
-        The encoder's blocks whose normed maps are the stages, counted from 0. Default: the last of
-        each quarter of a vision transformer (2, 5, 8, 11 of twelve), the last four resolutions of
-        a network that has several. PanDerm's scripts take 7, 11, 15, 23 of 24.
+        The encoder's blocks or stages whose normed maps are taken, finest first, counted from 0.
+        Default: the last of each quarter of a vision transformer (2, 5, 8, 11 of twelve), the last
+        four stages of a network that shrinks its maps. PanDerm's scripts take 7, 11, 15, 23 of 24.
     """
 
     title: ClassVar[str] = "Segmentation, UperNet"
@@ -46,8 +47,14 @@ class SegmentationUperNet(Segmentation):
 
     def extractor(self, encoder: Encoder) -> Extractor:
         """Return what computes the maps of the stages."""
-        blocks = stage_blocks(encoder, self.blocks)
-        return lambda images: encoder.stages(images, blocks)
+        count = len(encoder.backbone.feature_info)
+        if self.blocks is not None and not all(0 <= block < count for block in self.blocks):
+            raise UserError(
+                f"The encoder '{encoder.name}' has blocks 0 to {count - 1}, not all of "
+                f"{', '.join(map(str, self.blocks))}.",
+                "Choose others with --set segmentation-upernet.blocks='[...]'.",
+            )
+        return lambda images: encoder.stages(images, self.blocks)
 
     def head(self, channels: Sequence[int]) -> nn.Module:
         """Build the head."""

@@ -12,53 +12,12 @@ import torch
 
 from dermino.errors import UserError
 from dermino.evaluate.segmentation.row_file import read_rows, row_writer
-from dermino.models.encoder import Encoder
 from dermino.progress import console, track
 
 Extractor = Callable[[torch.Tensor], list[torch.Tensor]]
 """From images (B, 3, H, W) uint8 to maps, each (B, h, w, D) float32, finest first."""
 
-STAGES = 4
 _SHARE_OF_FREE_DISK = 0.5
-
-
-def stage_blocks(encoder: Encoder, wanted: Sequence[int] | None = None) -> list[int]:
-    """Return the blocks whose maps are the stages of an encoder, finest first.
-
-    By default four: of a plain vision transformer the last of every quarter (2, 5, 8, 11 of
-    twelve, as in the authors' scripts), of a network with a pyramid its last four resolutions.
-
-    Parameters
-    ----------
-    encoder:
-        It tells how many blocks it has.
-    wanted:
-        Blocks to take instead, counted from 0.
-
-    Raises
-    ------
-    UserError
-        If it has fewer.
-    """
-    reductions = [level["reduction"] for level in getattr(encoder.backbone, "feature_info", [])]
-    count = len(reductions)
-    if wanted is not None:
-        if not all(0 <= block < count for block in wanted):
-            raise UserError(
-                f"The encoder '{encoder.name}' has blocks 0 to {count - 1}, not all of "
-                f"{', '.join(map(str, wanted))}.",
-                "Choose others with --set segmentation-upernet.blocks='[...]'.",
-            )
-        return sorted(set(wanted))
-    if count < STAGES:
-        raise UserError(
-            f"The encoder '{encoder.name}' ({encoder.architecture}) has {count} stages; "
-            f"UperNet takes {STAGES}.",
-            "Use --protocol segmentation-linear for it.",
-        )
-    if len(set(reductions)) == 1:
-        return [count * (stage + 1) // STAGES - 1 for stage in range(STAGES)]
-    return list(range(count - STAGES, count))
 
 
 class FeatureMaps:
