@@ -14,6 +14,8 @@ from dermino.errors import UserError
 from dermino.models.encoder import Encoder
 from dermino.models.load import create_backbone, load_encoder, parse_spec
 from dermino.models.named import named_encoders
+from dermino.models.open_clip_tower import OpenClipTower
+from dermino.models.preprocess import Preprocess
 
 EXACT = {"atol": 1e-5, "rtol": 1e-5}
 SMALL = {
@@ -159,14 +161,39 @@ def test_dermlip_folders_say_their_own_activation_and_normalisation(
             load_encoder(str(folder), image_size=32)
 
 
+def test_convolutional_towers_of_open_clip(tmp_path: Path) -> None:
+    open_clip = pytest.importorskip("open_clip")
+    vision = {"image_size": 64, "width": 16, "layers": [1, 1, 1, 1]}
+    model = open_clip.CLIP(24, vision, TEXT).eval()
+    encoder = Encoder("tower", OpenClipTower(model, True), Preprocess(64, 64), "RN")
+    images, pixels = pictures(encoder)
+    with torch.inference_mode():
+        torch.testing.assert_close(encoder.embed(images), model.visual(pixels), **EXACT)
+        assert [stage.shape[1] for stage in encoder.stages(images)] == [16, 8, 4, 2]
+    assert encoder.embed_dim == 24
+    with pytest.raises(UserError, match="no features before its projection"):
+        OpenClipTower(model, False)
+    for name, nearest in (("ViT-B-17/openai", "ViT-B-16"), ("ViT-B-16/openay", "openai")):
+        with pytest.raises(UserError, match=f"Did you mean '{nearest}'"):
+            load_encoder(f"open_clip:{name}")
+
+
 @pytest.mark.parametrize(
     ("kind", "prefix"),
-    [("CLIPVision", 1), ("SiglipVision", 0), ("ViT", 1), ("DINOv3ViT", 5), ("Swin", 0)],
+    [
+        ("CLIPVision", 1),
+        ("SiglipVision", 0),
+        ("ViT", 1),
+        ("DINOv3ViT", 5),
+        ("Swin", 0),
+        ("ConvNext", 0),
+    ],
 )
 def test_any_transformers_vision_model(kind: str, prefix: int, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     sizes: dict[str, Any] = {
         "Swin": {"embed_dim": 16, "depths": [1] * 3, "num_heads": [2] * 3, "window_size": 4},
+        "ConvNext": {"hidden_sizes": [8, 12, 16, 24], "depths": [1] * 4, "patch_size": 4},
         "DINOv3ViT": {**SMALL, "num_register_tokens": 4},
     }
     config = getattr(transformers, f"{kind}Config")(**{"image_size": 64, **sizes.get(kind, SMALL)})
@@ -185,6 +212,9 @@ def test_any_transformers_vision_model(kind: str, prefix: int, tmp_path: Path) -
     pooled = last[:, 0] if prefix else theirs.pooler_output
     if kind == "Swin":
         assert [stage.shape[1] for stage in stages] == [8, 4, 4]
+    elif kind == "ConvNext":
+        last = last.flatten(2).transpose(1, 2)
+        assert [stage.shape[1] for stage in stages] == [16, 8, 4, 2]
     else:
         assert len(stages) == 4
         torch.testing.assert_close(stages[-1], tokens)
@@ -209,6 +239,28 @@ def test_a_transformers_model_must_be_whole_and_say_its_normalisation(tmp_path: 
     save_file(state, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(UserError, match=r"1 missing: .*layernorm.weight"):
         load_encoder(f"hf:{tmp_path}")
+    bert = transformers.BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
+    transformers.BertModel(bert).save_pretrained(tmp_path / "text")
+    (tmp_path / "text" / "preprocessor_config.json").write_text(json.dumps(PROCESSOR))
+    with pytest.raises(UserError, match="BertModel, which takes no images"):
+        load_encoder(str(tmp_path / "text"))
+
+
+def test_the_image_tower_of_a_two_tower_model_is_taken(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    text = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1, "vocab_size": 9}
+    config = transformers.CLIPConfig(text_config=text, vision_config=SMALL, projection_dim=24)
+    model = randomise(transformers.CLIPModel(config))
+    model.save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(PROCESSOR))
+    encoder = load_encoder(str(tmp_path), image_size=96)
+    images, pixels = pictures(encoder)
+    with torch.inference_mode():
+        theirs = model.vision_model(pixels, interpolate_pos_encoding=True).pooler_output
+        vector, tokens = encoder.tokens(images)
+    torch.testing.assert_close(vector, theirs, **EXACT)
+    assert tokens.shape == (2, 6, 6, 64)
+    assert encoder.preprocess.resize_size == 108
 
 
 def test_the_table_says_what_is_built() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +36,11 @@ class OpenClipTower(nn.Module):
 
     def __init__(self, model: Any, projected: bool) -> None:
         super().__init__()
-        visual = model.visual
-        trunk = getattr(visual, "trunk", None)
-        width = int(visual.output_dim) if hasattr(visual, "output_dim") else 0
+        visual = model.visual.eval()
         if not projected:
-            if trunk is not None and hasattr(trunk, "num_features"):
+            if isinstance(getattr(visual, "trunk", None), nn.Module):
                 visual.head = nn.Identity()
-                width = int(trunk.num_features)
             elif getattr(visual, "proj", None) is not None:
-                width = int(visual.proj.shape[0])
                 visual.proj = None
             else:
                 raise UserError(
@@ -53,8 +48,7 @@ class OpenClipTower(nn.Module):
                     "Use its projected features.",
                 )
         self.visual = visual
-        self.num_features = width or int(visual.head[-1].out_features)
-        self.feature_info = _feature_info(visual)
+        self.num_features, self.feature_info = self._probe()
 
     @property
     def num_classes(self) -> int:
@@ -70,30 +64,26 @@ class OpenClipTower(nn.Module):
         return features
 
     def forward_intermediates(
-        self, pixels: torch.Tensor, indices: int | list[int], norm: bool, output_fmt: str
+        self,
+        pixels: torch.Tensor,
+        indices: int | list[int] | None,
+        norm: bool,
+        output_fmt: str,
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Return the pooled features and the maps (B, C, h, w) after the given blocks."""
+        """Return the pooled features and the maps (B, C, h, w) after the given blocks, or all."""
         given = self.visual.forward_intermediates(
             pixels, indices=indices, normalize_intermediates=norm, output_fmt=output_fmt
         )
         return given["image_features"], given["image_intermediates"]
 
-
-def _feature_info(visual: Any) -> list[dict[str, int]]:
-    """Width and stride of the maps that ``forward_intermediates`` can give, as timm lists them."""
-    if hasattr(visual, "trunk"):
-        return list(visual.trunk.feature_info)
-    if hasattr(visual, "transformer"):
-        width, stride = visual.ln_post.normalized_shape[0], visual.patch_size[0]
-        blocks = len(visual.transformer.resblocks)
-        return [{"num_chs": width, "reduction": stride}] * blocks
-    stages = ("layer1", "layer2", "layer3", "layer4")
-    widths = [getattr(visual, name)[-1].bn3.num_features for name in stages]
-    # Five stages, the first the stem.
-    return [
-        {"num_chs": width, "reduction": 2 ** (level + 2)}
-        for level, width in enumerate([widths[0] // 4, *widths], start=-0)
-    ]
+    @torch.no_grad()
+    def _probe(self) -> tuple[int, list[dict[str, int]]]:
+        """Width of the features, and width and stride of every map, from one black image."""
+        side = _side(self.visual.image_size)
+        black = torch.zeros(1, 3, side, side)
+        features, maps = self.forward_intermediates(black, None, True, "NCHW")
+        info = [{"num_chs": one.shape[1], "reduction": side // one.shape[-1]} for one in maps]
+        return features.shape[1], info
 
 
 def load_open_clip(
@@ -176,4 +166,4 @@ def _side(size: int | tuple[int, int]) -> int:
         return size
     if len(set(size)) > 1:
         raise UserError(f"The encoder wants images of {size} pixels.", "Only squares are read.")
-    return math.trunc(size[0])
+    return int(size[0])

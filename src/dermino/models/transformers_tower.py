@@ -29,18 +29,27 @@ class TransformersTower(nn.Module):
     ----------
     model:
         What ``AutoModel.from_pretrained`` returns.
+
+    Raises
+    ------
+    UserError
+        If the model takes no images.
     """
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = getattr(model, "vision_model", model)
+        if self.model.main_input_name != "pixel_values":
+            raise UserError(
+                f"This is a {type(model).__name__}, which takes no images.",
+                "Choose a vision model, or one with an image tower.",
+            )
         self.config = getattr(model.config, "vision_config", model.config)
         forward = inspect.signature(self.model.forward).parameters
         self._options = {"output_hidden_states": True}
         if "interpolate_pos_encoding" in forward:
             self._options["interpolate_pos_encoding"] = True
-        self.feature_info = self._probe()
-        self.num_features = int(self.feature_info[-1]["num_chs"])
+        self.num_features, self.feature_info = self._probe()
 
     def forward_features(self, pixels: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) normalised -> (B, D), pooled."""
@@ -51,13 +60,20 @@ class TransformersTower(nn.Module):
         return features
 
     def forward_intermediates(
-        self, pixels: torch.Tensor, indices: int | list[int], norm: bool, output_fmt: str
+        self,
+        pixels: torch.Tensor,
+        indices: int | list[int] | None,
+        norm: bool,
+        output_fmt: str,
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Return the pooled features and the maps (B, C, h, w) after the given blocks."""
+        """Return the pooled features and the maps (B, C, h, w) after the given blocks, or all."""
         given = self.model(pixels, **self._options)
         maps = self._maps(given, pixels, norm)
-        chosen = range(len(maps) - indices, len(maps)) if isinstance(indices, int) else indices
-        return self._pooled(given), [maps[index] for index in chosen]
+        if isinstance(indices, int):
+            maps = maps[-indices:]
+        elif indices is not None:
+            maps = [maps[index] for index in indices]
+        return self._pooled(given), maps
 
     def _pooled(self, given: Any) -> torch.Tensor:
         last = given.last_hidden_state
@@ -90,16 +106,14 @@ class TransformersTower(nn.Module):
         return maps
 
     @torch.no_grad()
-    def _probe(self) -> list[dict[str, int]]:
-        """Width and stride of every map, as timm lists them, from one black image."""
+    def _probe(self) -> tuple[int, list[dict[str, int]]]:
+        """Width of the features, and width and stride of every map, from one black image."""
         size = getattr(self.config, "image_size", None) or 224
         side = size if isinstance(size, int) else size[0]
         black = torch.zeros(1, 3, side, side)
-        _, maps = self.eval().forward_intermediates(black, self._count(black), True, "NCHW")
-        return [{"num_chs": one.shape[1], "reduction": side // one.shape[-1]} for one in maps]
-
-    def _count(self, pixels: torch.Tensor) -> int:
-        return len(self.model(pixels, **self._options).hidden_states) - 1
+        features, maps = self.eval().forward_intermediates(black, None, True, "NCHW")
+        info = [{"num_chs": one.shape[1], "reduction": side // one.shape[-1]} for one in maps]
+        return features.shape[1], info
 
 
 def load_transformers(model_id: str) -> tuple[Any, Preprocess | None]:
