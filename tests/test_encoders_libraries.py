@@ -135,7 +135,9 @@ def test_open_clip_files_around_a_timm_tower(
 def test_dermlip_folders_say_their_own_activation_and_normalisation(
     tmp_path: Path,
 ) -> None:
+    identities = set()
     for quick_gelu in (False, True):
+        torch.manual_seed(0)
         folder = tmp_path / f"quick-{quick_gelu}"
         folder.mkdir()
         model = clip_model(quick_gelu)
@@ -157,8 +159,10 @@ def test_dermlip_folders_say_their_own_activation_and_normalisation(
         tower = load_encoder(f"dermlip={folder}")
         assert (tower.name, tower.embed_dim) == ("dermlip", 64)
         assert tower.preprocess == encoder.preprocess
+        identities.add(tower.identity)
         with pytest.raises(UserError, match="takes images of 64 pixels only"):
             load_encoder(str(folder), image_size=32)
+    assert len(identities) == 2  # Equal weights, other features.
 
 
 def test_convolutional_towers_of_open_clip(tmp_path: Path) -> None:
@@ -351,6 +355,9 @@ def test_hubs_that_cannot_be_reached_or_refuse(
         assert ("hf auth login" in caught.value.remedy) is gated
     for name in ("panderm", "lvm-med", "dermino"):
         with pytest.raises(UserError, match=rf"(?s)'{name}' cannot be .*drive.google.com.*=FILE"):
+            load_encoder(name)
+    for name in ("random:clip=a.pth", "hf:x/y=a.pth"):
+        with pytest.raises(UserError, match="takes no file"):
             load_encoder(name)
     with pytest.raises(UserError, match="Did you mean 'biomedclip'"):
         load_encoder("biomed-clip")

@@ -75,13 +75,15 @@ class Encoder(nn.Module):
 
     @cached_property
     def identity(self) -> str:
-        """Hash of architecture, preprocessing and every weight: equal means equal features."""
+        """Hash of network, preprocessing and every weight: equal means equal features."""
         digest = hashlib.blake2b(digest_size=16)
         described = {
             "architecture": self.architecture,
             "model_args": self.model_args,
             "preprocess": self.preprocess.to_dict(),
             "projected": self.projected,
+            # Activations have no weights: CLIP's two differ in nothing else.
+            "network": repr(self.backbone),
         }
         digest.update(json.dumps(described, sort_keys=True).encode())
         for key, value in sorted(self.backbone.state_dict().items()):

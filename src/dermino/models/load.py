@@ -67,6 +67,8 @@ def load_encoder(
     parsed = parse_spec(spec)
     alias, file = parsed.alias, parsed.file
     scheme, rest = scheme_of(parsed.what), parsed.what.partition(":")[2]
+    if file is not None and scheme in {"random", "hf"}:
+        raise UserError(f"'{scheme}:' takes no file, but '{spec}' names one.", SPEC_HELP)
     described = _described(file) if file is not None else None
     if file is not None and described is not None:
         encoder = _from_path(alias, file, image_size)
@@ -112,13 +114,17 @@ def _from_named(
         f"Download {row.file} by hand from {row.address} (licence: {row.licence}) and give it as "
         f"{name}=FILE."
     )
+    if not trained:
+        torch.manual_seed(0)
+    seen: dict[str, Any] | None = None if trained else {}
+    projected = row.projection is not None
     if row.library == "open_clip":
         address = row.architecture if file or not trained else str(row.weights)
         if file is not None and (Path(file) / CONFIG_FILE).is_file():
             address, file = file, None
-        tower, told = load_open_clip(address, file, row.projection is not None, trained)
+        tower, told = load_open_clip(address, file, projected, trained, by_hand)
         preprocess = preprocess if address == row.architecture else told
-        return _from_tower(alias, tower, preprocess, row.architecture, image_size)
+        return _from_tower(alias, tower, preprocess, row.architecture, image_size, seen)
     origin, _, address = (row.weights or "").partition(":")
     if trained and file is None and origin == "hub":
         file = str(download_file(what, address, by_hand))
@@ -126,8 +132,6 @@ def _from_named(
         raise UserError(f"The weights of {what} cannot be downloaded by a program.", by_hand)
     args = {"num_classes": row.projection or 0, **row.model_args}
     args |= _size_args(row.architecture, image_size or row.image_size)
-    if not trained:
-        torch.manual_seed(0)
     if trained and file is None:
         backbone = fetch(what, lambda: timm.create_model(address, pretrained=True, **args), by_hand)
     else:
@@ -138,15 +142,7 @@ def _from_named(
         load_into(backbone, read_state(file), file)
     if image_size:
         preprocess = preprocess.with_size(image_size)
-    return Encoder(
-        alias,
-        backbone,
-        preprocess,
-        row.architecture,
-        None if trained else {},
-        row.model_args,
-        projected=row.projection is not None,
-    )
+    return Encoder(alias, backbone, preprocess, row.architecture, seen, row.model_args, projected)
 
 
 def _stated_preprocess(row: NamedEncoder) -> Preprocess:
@@ -221,7 +217,12 @@ def _from_huggingface(alias: str, model_id: str, image_size: int | None) -> Enco
 
 
 def _from_tower(
-    alias: str, tower: nn.Module, preprocess: Preprocess, what: str, image_size: int | None
+    alias: str,
+    tower: nn.Module,
+    preprocess: Preprocess,
+    what: str,
+    image_size: int | None,
+    seen: dict[str, Any] | None = None,
 ) -> Encoder:
     if image_size and image_size != preprocess.image_size:
         if not isinstance(tower, TransformersTower):
@@ -230,7 +231,7 @@ def _from_tower(
                 "Leave out --image-size.",
             )
         preprocess = preprocess.with_size(image_size)
-    return Encoder(alias, tower, preprocess, what)
+    return Encoder(alias, tower, preprocess, what, seen)
 
 
 def _from_path(alias: str, address: str, image_size: int | None) -> Encoder:

@@ -15,6 +15,8 @@ from dermino.models.stochastic_depth import DroppableBlock, Paths
 
 # Added to the grid before dividing, as DINOv2 does, so that rounding never loses a row.
 _POSITION_OFFSET = 0.1
+# All images take both branches of a block.
+_ALL: tuple[Any, ...] = (None, None, 1.0)
 
 
 class CroppedVisionTransformer(nn.Module):
@@ -57,6 +59,7 @@ class CroppedVisionTransformer(nn.Module):
         images: torch.Tensor,
         visible: torch.Tensor | None = None,
         paths: Paths | None = None,
+        wanted: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the class token and the patch tokens after the last norm.
 
@@ -68,13 +71,16 @@ class CroppedVisionTransformer(nn.Module):
             (B, V) int64 places of the patches to look at; None = all of them.
         paths:
             Which images take which branches; None = all take all.
+        wanted:
+            (M,) int64 places, in the flattened (B, V or N), of the patch tokens that are of use;
+            what is only needed for others is left out of the last block. None = all of them.
 
         Returns
         -------
-        (B, D) class tokens and (B, V or N, D) patch tokens.
+        (B, D) class tokens and (B, V or N, D) patch tokens, or the (M, D) wanted ones.
         """
         tokens, height, width = self._patches(images)
-        return self._transform(self._add_position(tokens, height, width), paths, visible)
+        return self._transform(self._add_position(tokens, height, width), paths, visible, wanted)
 
     def _patches(self, images: torch.Tensor) -> tuple[torch.Tensor, int, int]:
         patches = self.vit.patch_embed.proj(images)
@@ -82,21 +88,31 @@ class CroppedVisionTransformer(nn.Module):
         return self.vit.patch_embed.norm(patches.flatten(2).transpose(1, 2)), height, width
 
     def _transform(
-        self, tokens: torch.Tensor, paths: Paths | None, visible: torch.Tensor | None = None
+        self,
+        tokens: torch.Tensor,
+        paths: Paths | None,
+        visible: torch.Tensor | None = None,
+        wanted: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         prefix = self.vit.num_prefix_tokens
         if visible is not None:
             seen = torch.take_along_dim(tokens[:, prefix:], visible.unsqueeze(-1), dim=1)
             tokens = torch.cat([tokens[:, :prefix], seen], dim=1)
         tokens = self.vit.norm_pre(tokens)
+        images, length, _ = tokens.shape
+        last = len(self.vit.blocks) - 1
         recompute = self.checkpoint_activations and torch.is_grad_enabled()
         for number, block in enumerate(self.vit.blocks):
-            taken = (*paths.rows[2 * number : 2 * number + 2], paths.scale) if paths else ()
+            taken = (*paths.rows[2 * number : 2 * number + 2], paths.scale) if paths else _ALL
+            if number == last and wanted is not None:
+                taken = (*taken, _places(wanted, images, length, prefix))
             if recompute:
                 tokens = checkpoint(block, tokens, *taken, use_reentrant=False)
             else:
                 tokens = block(tokens, *taken)
         tokens = self.vit.norm(tokens)
+        if wanted is not None:
+            return tokens[:images], tokens[images:]
         return tokens[:, 0], tokens[:, prefix:]
 
     def _add_position(self, tokens: torch.Tensor, height: int, width: int) -> torch.Tensor:
@@ -134,6 +150,7 @@ class MaskedVisionTransformer(CroppedVisionTransformer):
         images: torch.Tensor,
         masks: torch.Tensor | None = None,
         paths: Paths | None = None,
+        wanted: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the class token and the patch tokens after the last norm.
 
@@ -145,12 +162,23 @@ class MaskedVisionTransformer(CroppedVisionTransformer):
             (B, N) bool; True patches are replaced by the mask token.
         paths:
             Which images take which branches; None = all take all.
+        wanted:
+            (M,) int64 places, in the flattened (B, N), of the patch tokens that are of use; what
+            is only needed for others is left out of the last block. None = all of them.
 
         Returns
         -------
-        (B, D) class tokens and (B, N, D) patch tokens.
+        (B, D) class tokens and (B, N, D) patch tokens, or the (M, D) wanted ones.
         """
         tokens, height, width = self._patches(images)
         if masks is not None:
             tokens = torch.where(masks.unsqueeze(-1), self.mask_token.to(tokens.dtype), tokens)
-        return self._transform(self._add_position(tokens, height, width), paths)
+        return self._transform(self._add_position(tokens, height, width), paths, wanted=wanted)
+
+
+def _places(wanted: torch.Tensor, images: int, length: int, prefix: int) -> torch.Tensor:
+    """Return where class tokens and wanted patches lie in the flattened (images, length)."""
+    first = torch.arange(0, images * length, length, device=wanted.device)
+    patches = length - prefix
+    image = wanted.div(patches, rounding_mode="floor")
+    return torch.cat([first, wanted + (image + 1) * prefix])

@@ -16,6 +16,10 @@ from dermino.models.weights import read_state
 CONFIG_FILE = "open_clip_config.json"
 _REPOSITORY = "hf-hub:"
 _VISUAL = "visual."
+_BY_HAND = (
+    "Check the connection and the name, or download the weights and give them as "
+    "open_clip:NAME=FILE."
+)
 
 
 class OpenClipTower(nn.Module):
@@ -91,6 +95,7 @@ def load_open_clip(
     file: str | None = None,
     projected: bool = True,
     trained: bool = True,
+    by_hand: str = _BY_HAND,
 ) -> tuple[OpenClipTower, Preprocess]:
     """Build an image tower and the preprocessing it asks for.
 
@@ -105,6 +110,8 @@ def load_open_clip(
         See :class:`OpenClipTower`.
     trained:
         False leaves the weights at random.
+    by_hand:
+        How to go on where the weights cannot be fetched.
 
     Raises
     ------
@@ -132,8 +139,7 @@ def load_open_clip(
     model = fetch(
         f"'open_clip:{address}'",
         lambda: open_clip.create_model(name, **options),
-        "Check the connection and the name, or download the weights and give them as "
-        "open_clip:NAME=FILE.",
+        by_hand,
     )
     if file is not None:
         _fill(model, file)

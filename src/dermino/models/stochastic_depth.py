@@ -38,8 +38,9 @@ class DroppableBlock(Block):
         attention_rows: torch.Tensor | None = None,
         mlp_rows: torch.Tensor | None = None,
         scale: float = 1.0,
+        places: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return the (B, N, D) tokens after the block.
+        """Return the tokens after the block: (B, N, D), or (P, D) of some places only.
 
         Parameters
         ----------
@@ -49,9 +50,21 @@ class DroppableBlock(Block):
             (k,) int64 images each branch is computed for; None = all.
         scale:
             Factor of what the branches add.
+        places:
+            (P,) int64 tokens wanted, in the flattened (B, N). Attention needs all tokens, the
+            perceptron only these: what nobody reads of a last block is not computed.
         """
+        images, length, _ = tokens.shape
         tokens = _add(tokens, lambda x: self.ls1(self.attn(self.norm1(x))), attention_rows, scale)
-        return _add(tokens, lambda x: self.ls2(self.mlp(self.norm2(x))), mlp_rows, scale)
+        if places is None:
+            return _add(tokens, lambda x: self.ls2(self.mlp(self.norm2(x))), mlp_rows, scale)
+        tokens = tokens.flatten(0, 1)[places]
+        added = self.ls2(self.mlp(self.norm2(tokens)))
+        if mlp_rows is None:
+            return tokens + added
+        # So few tokens are left that hiding is cheaper than shapes that change with the images.
+        factors = added.new_zeros(images).index_fill(0, mlp_rows, scale)
+        return tokens + added * factors[places // length].unsqueeze(1)
 
 
 def _add(
