@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from dermino import __version__
-from dermino.cli import ablate, data, demo, encoders, evaluate, labels, pretrain, report
+from dermino.cli import ablate, compare, data, demo, encoders, evaluate, labels, pretrain, report
 from dermino.errors import UserError
 from dermino.progress import console
 
@@ -22,6 +22,7 @@ SEVERAL = {
     "--device",
     "--encoder",
     "--evaluate-on",
+    "--metric",
     "--only",
     "--protocol",
     "--row",
@@ -50,6 +51,7 @@ app.command(epilog=ablate.EPILOG)(ablate.ablate)
 app.command()(encoders.encoders)
 app.command()(evaluate.embed)
 app.command()(evaluate.evaluate)
+app.command()(compare.compare)
 app.command()(report.report)
 
 

@@ -27,6 +27,7 @@ _HEADLINES = (
     "r2",
 )
 _SHOWN = 2
+_SHOWN_TESTS = ("permutation", "bootstrap", "paper-t-test")
 
 
 def print_results(table: pd.DataFrame, console: Console | None = None) -> None:
@@ -61,13 +62,53 @@ def print_results(table: pd.DataFrame, console: Console | None = None) -> None:
             console.print(f"{row.metric} is undefined: {row.note}.", markup=False, soft_wrap=True)
 
 
+def print_comparisons(table: pd.DataFrame, console: Console | None = None) -> None:
+    """Print a small table for each task, protocol and metric, one line a pair of encoders.
+
+    Parameters
+    ----------
+    table:
+        Rows of ``comparisons.csv``. Of several tests the permutation test is shown.
+    console:
+        Where to print. Default: standard output.
+    """
+    console = console or Console(highlight=False)
+    tests = set(table["test"])
+    test = next((name for name in _SHOWN_TESTS if name in tests), "")
+    for (task, protocol, metric), rows in table.groupby(["task", "protocol", "metric"], sort=False):
+        own = rows[rows["test"].isin({test, ""})]
+        title = f"{task}, {protocol}, {metric_title(str(metric))}"
+        shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+        shown.add_column("encoder - other", overflow="fold")
+        shown.add_column("difference", justify="right", no_wrap=True)
+        shown.add_column(f"p ({test})", justify="right", no_wrap=True)
+        shown.add_column(f"Holm of {own['family'].max()}", justify="right", no_wrap=True)
+        for row in own.to_dict("records"):
+            interval = _interval({**row, "value": row["difference"]}, sign="+")
+            shown.add_row(
+                f"{row['encoder']} - {row['other']}", interval, _p(row["p"]), _p(row["p_holm"])
+            )
+        console.print(shown)
+    for note in dict.fromkeys(note for note in table["note"] if note):
+        console.print(f"Note: {note}", markup=False, soft_wrap=True)
+
+
 def _headlines(metrics: list[str]) -> list[str]:
     known = [name for name in _HEADLINES if name in metrics]
     return [*known, *(name for name in metrics if name not in known)][:_SHOWN]
 
 
-def _interval(row: Any) -> str:
+def _interval(row: Any, sign: str = "") -> str:
     value, low, high = (float(row[name]) for name in ("value", "ci_low", "ci_high"))
     if math.isnan(value):
         return "undefined"
-    return f"{value:.3f}" if math.isnan(low) else f"{value:.3f} ({low:.3f}-{high:.3f})"
+    form = f"{{:{sign}.3f}}".format
+    separator = " to " if sign else "-"
+    interval = "" if math.isnan(low) else f" ({form(low)}{separator}{form(high)})"
+    return form(value) + interval
+
+
+def _p(value: float) -> str:
+    if math.isnan(value):
+        return "-"
+    return f"{value:.4f}" if value >= 0.0001 else "< 0.0001"
