@@ -182,6 +182,23 @@ def test_convolutional_towers_of_open_clip(tmp_path: Path) -> None:
             load_encoder(f"open_clip:{name}")
 
 
+def test_open_clip_tags_bring_the_activation_they_were_trained_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    open_clip = pytest.importorskip("open_clip")
+    asked: list[dict[str, Any]] = []
+
+    def create(name: str, **options: Any) -> Any:
+        asked.append({"name": name, **options})
+        raise OSError("no connection")
+
+    monkeypatch.setattr(open_clip, "create_model", create)
+    for tag in ("openai", "laion2b_s34b_b88k"):
+        with pytest.raises(UserError, match="no connection"):
+            load_encoder(f"open_clip:ViT-B-16/{tag}")
+    assert [options["force_quick_gelu"] for options in asked] == [True, False]
+
+
 @pytest.mark.parametrize(
     ("kind", "prefix"),
     [

@@ -135,6 +135,9 @@ def load_open_clip(
         if tag not in tags:
             raise unknown(f"tag of open_clip's {name}", tag, tags)
         options["pretrained"] = tag
+        # open_clip only warns where a tag was trained with the activation a name does not have.
+        told = open_clip.get_pretrained_cfg(name, tag)
+        options["force_quick_gelu"] = bool(told.get("quick_gelu"))
     options["load_weights"] = trained and file is None
     model = fetch(
         f"'open_clip:{address}'",

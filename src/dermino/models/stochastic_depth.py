@@ -58,7 +58,7 @@ class DroppableBlock(Block):
         tokens = _add(tokens, lambda x: self.ls1(self.attn(self.norm1(x))), attention_rows, scale)
         if places is None:
             return _add(tokens, lambda x: self.ls2(self.mlp(self.norm2(x))), mlp_rows, scale)
-        tokens = tokens.flatten(0, 1)[places]
+        tokens = tokens.flatten(0, 1).index_select(0, places)
         added = self.ls2(self.mlp(self.norm2(tokens)))
         if mlp_rows is None:
             return tokens + added
@@ -75,5 +75,5 @@ def _add(
 ) -> torch.Tensor:
     if rows is None:
         return tokens + branch(tokens)
-    added = branch(tokens[rows])
+    added = branch(tokens.index_select(0, rows))
     return tokens.index_add(0, rows, added.to(tokens.dtype), alpha=scale)
