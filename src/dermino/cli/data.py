@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dermino.cli import download, sources
+from dermino.cli import audit, download, sources
 
 if TYPE_CHECKING:
     from dermino.data.findings import Finding
@@ -18,6 +18,7 @@ app = typer.Typer(no_args_is_help=True, help="Download, import, check, split and
 app.command("list")(sources.list_sources)
 app.command("template")(sources.template_data)
 app.command("download")(download.download_data)
+app.command("audit")(audit.audit_data)
 
 Manifests = Annotated[list[Path], typer.Argument(help="Manifests: .parquet or .csv files.")]
 
