@@ -1,0 +1,1 @@
+"""Decisions and gaps between groups of patients."""
