@@ -18,6 +18,7 @@ from dermino.evaluate.evaluate import evaluate
 from dermino.evaluate.protocols.segmentation_upernet import SegmentationUperNet
 from dermino.evaluate.segmentation import training
 from dermino.evaluate.segmentation.boundary import hausdorff95
+from dermino.evaluate.segmentation.lesion_mask import read_lesion_mask
 from dermino.evaluate.segmentation.linear_head import LinearHead
 from dermino.evaluate.segmentation.overlap import (
     count_pixels,
@@ -274,8 +275,11 @@ def test_masks_that_cannot_be_used_are_named(lesions: Path) -> None:
     refused(Image.fromarray(several), "5 different values .0, 1, 2, 3, 255.")
     refused(Image.merge("RGB", [good, Image.new("L", good.size), good]), "is coloured")
     refused(None, "images are missing")
-    Image.fromarray(np.asarray(good) // 255 * 7).save(folder / "1_mask.png")
-    run(lesions, protocols=["segmentation-linear"])
+    for values in (np.asarray(good) // 255 * 7, np.asarray(good).astype(np.uint16) // 255):
+        Image.fromarray(values).save(folder / "1_mask.png")
+        path = folder / "1_mask.png"
+        read = read_lesion_mask(path, folder / "1.png", (48, 60))
+        assert np.array_equal(np.asarray(read), np.asarray(good))
 
     parts = ["train"] + [""] * 7 + ["test"] * 8
     Manifest.read(lesions).with_columns(split=parts).write(lesions)

@@ -46,19 +46,20 @@ def read_lesion_mask(path: Reference, image: Reference, size: tuple[int, int]) -
             "Give the mask that belongs to this picture, or resize it without mixing its values.",
         )
     pixels = decode(stored, data, path)
-    grey = pixels[0]
-    if not (torch.equal(grey, pixels[1]) and torch.equal(grey, pixels[2])):
+    if not (torch.equal(pixels[0], pixels[1]) and torch.equal(pixels[0], pixels[2])):
         raise UserError(
             f"The mask '{path}' is coloured.",
             "A lesion mask has two values, 0 and lesion: choose one class and write it so.",
         )
-    lesion = _binary(grey.numpy(), path)
+    # Scaled to 8 bits, a lesion of value 1 in 16 bits would be lost.
+    values = np.asarray(stored) if stored.mode.startswith("I") else pixels[0].numpy()
+    lesion = _binary(values, path)
     mask = Image.fromarray(lesion.astype(np.uint8) * 255)
     return mask.convert("1", dither=Image.Dither.NONE) if bilevel else mask
 
 
 def _binary(grey: np.ndarray, path: Reference) -> np.ndarray:
-    values = np.flatnonzero(np.bincount(grey.ravel(), minlength=256)).tolist()
+    values = np.flatnonzero(np.bincount(grey.ravel())).tolist()
     foreground = [value for value in values if value]
     if len(foreground) <= 1:
         return grey > 0

@@ -110,7 +110,8 @@ def _save(path: Path, epochs: int, head: nn.Module, optimiser: torch.optim.Optim
 def _restore(path: Path, head: nn.Module, optimiser: torch.optim.Optimizer) -> int:
     if not path.exists():
         return 0
-    state = torch.load(path, map_location=next(head.parameters()).device, weights_only=True)
+    # On the CPU first: Adam wants its step counts there, and moves all else to the weights.
+    state = torch.load(path, map_location="cpu", weights_only=True)
     head.load_state_dict(state["head"])
     optimiser.load_state_dict(state["optimiser"])
     return int(state["epochs"])
