@@ -27,7 +27,8 @@ def report(
     images: Annotated[
         bool,
         typer.Option(
-            "--images/--no-images", help="Show test images and their neighbours as thumbnails."
+            "--images/--no-images",
+            help="Show single test images: thumbnails, captions, outlines, hardest cases.",
         ),
     ] = True,
     maps: Annotated[
@@ -42,6 +43,10 @@ def report(
         Path | None,
         typer.Option(help="Feature cache of the evaluation, for --maps. Default: the user's."),
     ] = None,
+    tables: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the numbers of every figure, as CSV and LaTeX (booktabs)."),
+    ] = None,
 ) -> None:
     """Write one HTML page with everything an evaluation found.
 
@@ -55,6 +60,13 @@ def report(
     from dermino.report import report as write_report
 
     page = write_report(
-        results, out, title=title, runs=runs or (), images=images, maps=maps, cache=cache
+        results,
+        out,
+        title=title,
+        runs=runs or (),
+        images=images,
+        maps=maps,
+        cache=cache,
+        tables=tables,
     )
     typer.echo(page)

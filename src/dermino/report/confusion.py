@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
-from matplotlib.colors import LinearSegmentedColormap, to_hex
+
+from dermino.report.exhibit import shade
 
 MOST_CLASSES = 14
 _MOST_PAIRS = 15
-_SHADES = LinearSegmentedColormap.from_list("shares", ["#ffffff", "#9cb8d3", "#123c63"])
-_DARK = 0.2  # Relative luminance below which white letters stand out more than dark ones.
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,4 @@ def confusion(predictions: pd.DataFrame, classes: Sequence[str], encoder: str) -
 
 def _cell(count: int, total: int, correct: bool) -> Cell:
     share = count / total if total else 0.0
-    red, green, blue, _ = _SHADES(share)
-    brightness = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
-    return Cell(count, share, correct, to_hex((red, green, blue)), brightness < _DARK)
+    return Cell(count, share, correct, *shade(share))

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from dermino.report.seen import seen_mark
 from dermino.report.style import INK, MUTED, RULE, Mark, draw
 
 _TICK_LABELS = 22
@@ -18,12 +20,30 @@ _LONGEST_NAME = 28
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with its confidence interval; ``low`` and ``high`` are NaN where there is none."""
+    """A value with its confidence interval; ``low`` and ``high`` are NaN where there is none.
+
+    ``mark`` follows the name: it tells whether the test images were seen in pretraining.
+    """
 
     name: str
     value: float
     low: float
     high: float
+    mark: str = ""
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame) -> dict[str, Interval]:
+        """Return the interval of each encoder among rows of the results table."""
+        return {
+            str(row["encoder"]): cls(
+                str(row["encoder"]),
+                float(row["value"]),
+                float(row["ci_low"]),
+                float(row["ci_high"]),
+                seen_mark(str(row["seen_in_pretraining"])),
+            )
+            for row in rows.to_dict("records")
+        }
 
 
 @dataclass(frozen=True)
@@ -66,7 +86,7 @@ def intervals(
             axes.text(
                 0,
                 height + 0.2,
-                _shortened(row.name),
+                shortened(row.name) + row.mark,
                 transform=axes.get_yaxis_transform(),
                 parse_math=False,
             )
@@ -90,7 +110,8 @@ def intervals(
     return draw(250, panel_height, alt, paint, name, position)
 
 
-def _shortened(name: str) -> str:
+def shortened(name: str) -> str:
+    """Return a name that fits above a line; a long one loses its middle."""
     half = _LONGEST_NAME // 2
     return name if len(name) <= _LONGEST_NAME else f"{name[:half]}…{name[-half:]}"
 

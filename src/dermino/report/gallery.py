@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,17 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from PIL import Image, ImageOps
 
-from dermino.data.images import UnreadableImage, read_image
-from dermino.data.reference import Reference, locate
+from dermino.report.pictures import image_below, square_thumbnail
 
 NEIGHBOURS = 5
 _MOST_EXAMPLES = 8
 _FEWEST_EXAMPLES = 2
 _THUMBNAILS_A_PAGE = 800  # About 4 KB each, so a page stays near 4 MB however much it shows.
-_SIDE = 128
-_QUALITY = 78
 _ANSWERS = ("target", "predicted", "neighbour_targets")
 
 
@@ -97,7 +91,7 @@ def gallery(
         for name, frame in predictions.items()
         if set(needed) <= set(frame.columns)
     }
-    thumbnail = cache(lambda image: _thumbnail(locate(Path(root), image)))
+    thumbnail = cache(lambda image: square_thumbnail(image_below(str(root), image)))
     chosen = choose(indexed, number, seed) if labelled else draw(indexed, number, seed)
     rows = {name: frame.loc[chosen].to_dict("index") for name, frame in indexed.items()}
     examples = []
@@ -171,16 +165,3 @@ def _in_turns(targets: pd.Series, classes: list[str], draw: random.Random) -> li
         draw.shuffle(images)
         piles.append(images)
     return [image for turn in zip_longest(*piles) for image in turn if image is not None]
-
-
-def _thumbnail(path: Reference) -> str | None:
-    """Return the middle square of a picture as a data URI, or None where it cannot be read."""
-    try:
-        pixels = read_image(path, min_side=_SIDE)
-    except UnreadableImage:
-        return None
-    picture = Image.fromarray(pixels.permute(1, 2, 0).numpy())
-    square = ImageOps.fit(picture, (_SIDE, _SIDE), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    square.save(buffer, format="JPEG", quality=_QUALITY, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -16,48 +14,19 @@ from dermino import __version__
 from dermino.errors import UserError
 from dermino.files import writable_file, write_text
 from dermino.progress import track
-from dermino.report.confusion import Confusion, confusion
-from dermino.report.curves import RocPanel, roc_panels
+from dermino.report.balance import balance
+from dermino.report.bars import bar_exhibits
+from dermino.report.critical_difference import critical_differences
 from dermino.report.embedding_map import image_maps, label_maps, projections
-from dermino.report.gallery import Example, examples_a_task, gallery
-from dermino.report.results import Exposure, ProtocolRecord, Results, Seen, TaskRecord, scores
+from dermino.report.exhibit import Exhibit
+from dermino.report.numbers import write_numbers
+from dermino.report.overlays import PREDICTED_COLOUR, TRUE_COLOUR
+from dermino.report.results import Exposure, Results, Seen
 from dermino.report.runs import RUN_FILES, Run, training_panels
+from dermino.report.seen import seen_title
 from dermino.report.style import Mark, marks
-from dermino.report.tables import (
-    IntervalPanel,
-    ResultTable,
-    class_counts,
-    interval_panels,
-    result_table,
-    seen_table,
-    seen_title,
-)
-
-CURVES_PROTOCOL = "linear"
-GALLERY_PROTOCOL = "retrieval"
-
-
-@dataclass(frozen=True)
-class _TaskSection:
-    """Everything the page says about one task."""
-
-    record: TaskRecord
-    table: ResultTable
-    intervals: list[IntervalPanel]
-    curves_protocol: ProtocolRecord | None
-    classes: list[str]
-    roc: list[RocPanel]
-    confusions: list[Confusion]
-    examples: list[Example]
-    subgroups: int
-
-    @property
-    def pictures_gone(self) -> int:
-        """How many of the pictures shown could not be read."""
-        shown = [example.picture for example in self.examples]
-        for example in self.examples:
-            shown += [picture for answer in example.answers for picture in answer.neighbours]
-        return sum(picture.data is None for picture in shown)
+from dermino.report.tables import class_counts, seen_table
+from dermino.report.task_section import task_section
 
 
 def report(
@@ -68,6 +37,7 @@ def report(
     images: bool = True,
     maps: bool = False,
     cache: str | Path | None = None,
+    tables: str | Path | None = None,
 ) -> Path:
     """Write what an evaluation found as one self-contained HTML page.
 
@@ -86,13 +56,15 @@ def report(
     runs:
         Pretraining run folders to show besides those of the evaluated encoders.
     images:
-        Whether to show test images and their neighbours; False keeps every picture off the page.
-
+        Whether to show test images with their neighbours, captions and outlines; False keeps every
+        picture, and every text about a single image, off the page.
     maps:
         Draw label embeddings and image embeddings as t-SNE and UMAP maps that can be enlarged. The
         page then has a script of its own.
     cache:
         The feature cache that the evaluation used, for ``maps``. Default: that of the user.
+    tables:
+        Folder for the numbers of every figure as CSV and LaTeX; the page itself holds them too.
 
     Raises
     ------
@@ -105,9 +77,9 @@ def report(
     shown_runs = _runs(found, runs)
     names = [encoder.name for encoder in found.encoders]
     looks = marks([*names, *(run.name for run in shown_runs)])
+    overview = _overview(found, looks)
     sections = [
-        _task_section(found, task, looks, images)
-        for task in track(found.tasks, "Drawing the tasks")
+        task_section(found, task, looks, images) for task in track(found.tasks, "Drawing the tasks")
     ]
     environment = Environment(
         loader=PackageLoader("dermino.report", "."),
@@ -126,6 +98,10 @@ def report(
         command=shlex.join(found.evaluation.command),
         encoders=found.encoders,
         protocols=found.protocols,
+        curves=list({record.curve: record for record in found.curve_points}.values()),
+        true_colour=TRUE_COLOUR,
+        predicted_colour=PREDICTED_COLOUR,
+        overview=overview,
         sections=sections,
         synthetic=[task for task in found.tasks if task.synthetic],
         looks=looks,
@@ -138,7 +114,18 @@ def report(
         umap="UMAP" in projections(),
     )
     write_text(out, page)
+    if tables is not None:
+        by_task = [exhibit for own in sections for exhibit in (own.numbers, *own.exhibits)]
+        write_numbers([*overview, *by_task], tables)
     return out
+
+
+def _overview(found: Results, looks: Mapping[str, Mark]) -> list[Exhibit]:
+    """Draw what several tasks say together; of a single task its own section tells all."""
+    if len(found.tasks) < 2:
+        return []
+    exhibits = [balance(found), *bar_exhibits(found, looks), critical_differences(found, looks)]
+    return [exhibit for exhibit in exhibits if exhibit is not None]
 
 
 def _runs(found: Results, more: Sequence[str | Path]) -> list[Run]:
@@ -170,57 +157,6 @@ def _seen(found: Results, runs: Sequence[Run]) -> dict[str, Mapping[str, Seen] |
             seen[encoder.name] = encoder.seen
     order = dict.fromkeys([*(encoder.name for encoder in found.encoders), *seen])
     return {name: seen[name] for name in order}
-
-
-def _task_section(
-    found: Results, task: TaskRecord, looks: Mapping[str, Mark], images: bool
-) -> _TaskSection:
-    rows = found.overall(task.name)
-    protocol, predictions = _curves_predictions(found, task) if task.labelled else (None, {})
-    retrieved = _predictions(found, task, GALLERY_PROTOCOL) if images else {}
-    classes = list(task.classes or ())
-    if not classes and predictions:
-        classes = list(scores(next(iter(predictions.values()))).columns)
-    return _TaskSection(
-        record=task,
-        table=result_table(rows, found.encoders, found.protocols),
-        intervals=interval_panels(rows, found.encoders, found.protocols, looks, task.name),
-        curves_protocol=protocol,
-        classes=classes,
-        roc=roc_panels(predictions, classes, looks, task.name) if predictions else [],
-        confusions=[confusion(frame, classes, name) for name, frame in predictions.items()],
-        examples=gallery(
-            retrieved,
-            task.root,
-            examples_a_task(len(found.tasks), len(retrieved)),
-            found.evaluation.seed or 0,
-            task.labelled,
-        ),
-        subgroups=len(found.table[found.table["task"] == task.name]) - len(rows),
-    )
-
-
-def _curves_predictions(
-    found: Results, task: TaskRecord
-) -> tuple[ProtocolRecord | None, dict[str, pd.DataFrame]]:
-    """Return the linear protocol's predictions, or those of the first protocol that has any."""
-    for protocol in sorted(found.protocols, key=lambda item: item.name != CURVES_PROTOCOL):
-        predictions = {
-            name: frame
-            for name, frame in _predictions(found, task, protocol.name).items()
-            if not scores(frame).empty
-        }
-        if predictions:
-            return protocol, predictions
-    return None, {}
-
-
-def _predictions(found: Results, task: TaskRecord, protocol: str) -> dict[str, pd.DataFrame]:
-    frames = {
-        encoder.name: found.predictions(task.name, encoder.name, protocol)
-        for encoder in found.encoders
-    }
-    return {name: frame for name, frame in frames.items() if frame is not None}
 
 
 def _overlaps(found: Results) -> dict[tuple[str, str], tuple[str, Exposure | None]]:

@@ -12,8 +12,16 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dermino.errors import UserError
+from dermino.report.comparisons import read_comparisons, read_ranks
+from dermino.report.metric_names import headline_metrics
 
 SCORE = "score:"
+# What learning curves vary, and how an axis calls it.
+CURVE_AXES = {
+    "percent": "% of the training images",
+    "images": "training images",
+    "shots": "training images of each class",
+}
 NUMBERS = ["value", "ci_low", "ci_high", "n"]
 _KEY = ["encoder", "task", "protocol", "subgroup", "metric"]
 _COLUMNS = [*_KEY, *NUMBERS]
@@ -61,6 +69,7 @@ class TaskRecord(_Record):
     """
 
     name: str
+    kind: str = "classification"
     dataset: str = ""
     title: str = ""
     root: str = ""
@@ -76,11 +85,22 @@ class TaskRecord(_Record):
     synthetic: bool = False
     bootstrap_unit: str = "image"
     notes: tuple[str, ...] = ()
+    definition: dict[str, Any] = {}
 
     @property
     def labelled(self) -> bool:
         """Whether there are answers to score against."""
-        return self.classes != ()
+        return self.kind != "unlabelled" and (self.classes != () or not self.has_classes)
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether answers are classes, which confusions and ROC curves are made of."""
+        return self.kind in ("classification", "ordinal", "multilabel", "unlabelled")
+
+    @property
+    def called(self) -> str:
+        """The title, or else the name."""
+        return self.title or self.name
 
 
 class ProtocolRecord(_Record):
@@ -90,6 +110,25 @@ class ProtocolRecord(_Record):
     title: str = ""
     description: str = ""
     parameters: dict[str, Any] = {}
+
+    @property
+    def called(self) -> str:
+        """The title, or else the name."""
+        return self.title or self.name
+
+    @property
+    def point(self) -> tuple[str, float]:
+        """What a point of a learning curve varies and its value; nothing for another protocol."""
+        for axis in CURVE_AXES if "probe" in self.parameters else ():
+            match self.parameters.get(axis):
+                case [int() | float() as value]:
+                    return axis, float(value)
+        return "", 0.0
+
+    @property
+    def curve(self) -> str:
+        """The name of the curve that it is a point of."""
+        return self.name.rpartition("-")[0]
 
 
 class Bootstrap(_Record):
@@ -141,11 +180,15 @@ class Results:
         ``results.csv``, one row for each encoder, task, protocol, subgroup and metric.
     evaluation:
         ``evaluation.json``; empty where the file is absent.
+    comparisons, ranks:
+        ``comparisons.csv`` and ``ranks.csv`` of ``dermino compare``; empty where they are absent.
     """
 
     folder: Path
     table: pd.DataFrame
     evaluation: Evaluation
+    comparisons: pd.DataFrame
+    ranks: pd.DataFrame
 
     @classmethod
     def read(cls, folder: str | Path) -> Results:
@@ -160,7 +203,13 @@ class Results:
         folder = Path(folder)
         if not folder.is_dir():
             raise UserError(f"There is no folder of results '{folder}'.", _MEASURE)
-        return cls(folder, _read_table(folder / "results.csv"), _read_evaluation(folder))
+        return cls(
+            folder,
+            _read_table(folder / "results.csv"),
+            _read_evaluation(folder),
+            read_comparisons(folder),
+            read_ranks(folder),
+        )
 
     @cached_property
     def encoders(self) -> list[EncoderRecord]:
@@ -174,17 +223,41 @@ class Results:
 
     @cached_property
     def protocols(self) -> list[ProtocolRecord]:
-        """The protocols that have results, in the order they were asked for."""
+        """The protocols that have results, as asked for, without points of learning curves."""
+        return [record for record in self._all_protocols if not record.point[0]]
+
+    @cached_property
+    def curve_points(self) -> list[ProtocolRecord]:
+        """The protocols that are points of learning curves."""
+        return [record for record in self._all_protocols if record.point[0]]
+
+    @cached_property
+    def plain(self) -> pd.DataFrame:
+        """The rows of ``table`` that are no points of learning curves."""
+        return self.table[self.table["protocol"].isin([record.name for record in self.protocols])]
+
+    @cached_property
+    def _all_protocols(self) -> list[ProtocolRecord]:
         return _in_order(self.evaluation.protocols, self.table["protocol"], ProtocolRecord)
 
     def overall(self, task: str) -> pd.DataFrame:
-        """Return the rows of one task over all its test images."""
-        return self.table[(self.table["task"] == task) & (self.table["subgroup"] == "all")]
+        """Return the rows of one task over all its test images, without learning curves."""
+        return self.plain[(self.plain["task"] == task) & (self.plain["subgroup"] == "all")]
+
+    def headlines(self, task: TaskRecord) -> list[str]:
+        """Return the metrics that stand for a task among those it has over all test images."""
+        asked = task.definition.get("metrics", ())
+        present = list(dict.fromkeys(self.overall(task.name)["metric"]))
+        return headline_metrics(task.kind, asked, present)
 
     def predictions(self, task: str, encoder: str, protocol: str) -> pd.DataFrame | None:
         """Read the per-image predictions, or None where the folder does not hold them."""
         path = self.folder / "predictions" / task / f"{encoder}.{protocol}.parquet"
         return _read_parquet(path)
+
+    def files(self, task: str, encoder: str, protocol: str) -> Path:
+        """Return the folder of what a protocol keeps besides, such as predicted masks."""
+        return self.folder / "predictions" / task / f"{encoder}.{protocol}"
 
 
 def scores(predictions: pd.DataFrame) -> pd.DataFrame:

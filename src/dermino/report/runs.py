@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from markupsafe import Markup
 
 from dermino.pretrain.metrics_log import read_metrics
 from dermino.pretrain.monitors.figures import COLLAPSE, FIGURES
+from dermino.report.exhibit import Panel
 from dermino.report.figures import Series, training
 from dermino.report.results import Seen
 from dermino.report.style import Mark
@@ -96,15 +96,7 @@ class Run:
         return ", ".join(parts)
 
 
-@dataclass(frozen=True)
-class TrainingPanel:
-    """One logged quantity of all runs."""
-
-    title: str
-    figure: Markup
-
-
-def training_panels(runs: Iterable[Run], looks: Mapping[str, Mark]) -> list[TrainingPanel]:
+def training_panels(runs: Iterable[Run], looks: Mapping[str, Mark]) -> list[Panel]:
     """Draw losses, monitors, learning rate and throughput over the steps, all runs together.
 
     Smoothed curves are running means over a fortieth of the log, but of five records at least;
@@ -134,7 +126,7 @@ def training_panels(runs: Iterable[Run], looks: Mapping[str, Mark]) -> list[Trai
             ends = "; ".join(f"{curve.name} ends at {curve.y[-1]:.4g}" for curve in smooth)
             alt = f"{title} over the training steps: {ends}."
             panel = training(raw, smooth, looks, alt, f"training-{quantity}")
-            panels.append(TrainingPanel(title, panel))
+            panels.append(Panel(title, panel))
     return panels
 
 

@@ -7,31 +7,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
-from markupsafe import Markup
 
-from dermino.evaluate.metrics import METRICS
+from dermino.report.exhibit import Panel
 from dermino.report.figures import Interval, intervals
+from dermino.report.metric_names import metric_title, smaller_is_better
 from dermino.report.results import EncoderRecord, ProtocolRecord, Seen, TaskRecord
+from dermino.report.seen import seen_title
 from dermino.report.style import Mark
-
-_SEEN = {
-    "none": "no",
-    "images": "yes, without labels",
-    "images+labels": "yes, with labels",
-    "": "unknown",
-}
 
 
 @dataclass(frozen=True)
 class ResultCell:
     """A value with its interval as shown; ``note`` says why a value is undefined.
 
-    ``overlaps`` tells that its interval overlaps with that of the column's highest value.
+    ``overlaps`` tells that its interval overlaps with that of the column's best value.
     """
 
     value: str
     interval: str
-    highest: bool = False
+    best: bool = False
     overlaps: bool = False
     note: str = ""
 
@@ -41,7 +35,7 @@ class ResultTable:
     """Encoders x (protocol, metric) of one task.
 
     ``groups`` are the protocols with their number of columns; ``unsettled`` counts the columns
-    whose highest value has an interval that overlaps with another.
+    whose best value has an interval that overlaps with another.
     """
 
     groups: list[tuple[str, int]]
@@ -49,14 +43,6 @@ class ResultTable:
     rows: list[tuple[str, str, list[ResultCell]]]
     unsettled: int
     n: str
-
-
-@dataclass(frozen=True)
-class IntervalPanel:
-    """The dots and whiskers of one column of a :class:`ResultTable`."""
-
-    title: str
-    figure: Markup
 
 
 @dataclass(frozen=True)
@@ -73,35 +59,35 @@ class _Column:
         return [found for found in self.intervals.values() if not math.isnan(found.value)]
 
     @property
-    def highest(self) -> Interval | None:
-        """The highest value, where there are several to choose from."""
-        several = len(self.defined) > 1
-        return max(self.defined, key=lambda found: found.value) if several else None
+    def best(self) -> Interval | None:
+        """The highest value, or the lowest of errors, where there are several to choose from."""
+        if len(self.defined) < 2:
+            return None
+        choose = min if smaller_is_better(self.metric) else max
+        return choose(self.defined, key=lambda found: found.value)
 
     @property
     def overlapping(self) -> set[str]:
-        """Encoders whose interval reaches into that of the highest value."""
-        best = self.highest
+        """Encoders whose interval reaches into that of the best value."""
+        best = self.best
         if best is None:
             return set()
-        return {found.name for found in self.defined if found.high >= best.low} - {best.name}
-
-
-def metric_title(name: str) -> str:
-    """Return a metric's name as prose."""
-    return METRICS[name].title if name in METRICS else name.replace("_", " ").capitalize()
-
-
-def seen_title(flag: str) -> str:
-    """Return ``seen_in_pretraining`` as the answer to: were the test images seen?"""
-    return _SEEN.get(flag, flag)
+        overlapping = {
+            found.name
+            for found in self.defined
+            if found.high >= best.low and found.low <= best.high
+        }
+        return overlapping - {best.name}
 
 
 def result_table(
-    rows: pd.DataFrame, encoders: Sequence[EncoderRecord], protocols: Sequence[ProtocolRecord]
+    rows: pd.DataFrame,
+    encoders: Sequence[EncoderRecord],
+    protocols: Sequence[ProtocolRecord],
+    metrics: Sequence[str],
 ) -> ResultTable:
-    """Arrange one task's rows of the results table."""
-    columns = _columns(rows, encoders, protocols)
+    """Arrange one task's rows of the results table; columns are ``metrics`` by protocol."""
+    columns = _columns(rows, encoders, protocols, metrics)
     seen = dict(zip(rows["encoder"], rows["seen_in_pretraining"], strict=True))
     body = []
     for encoder in encoders:
@@ -109,7 +95,7 @@ def result_table(
             cells = [_cell(column, encoder.name) for column in columns]
             flag = seen[encoder.name]
             body.append((encoder.name, seen_title(flag), cells))
-    titles = {protocol.name: protocol.title or protocol.name for protocol in protocols}
+    titles = {protocol.name: protocol.called for protocol in protocols}
     groups: dict[str, int] = {}
     for column in columns:
         groups[titles[column.protocol]] = groups.get(titles[column.protocol], 0) + 1
@@ -129,10 +115,11 @@ def interval_panels(
     protocols: Sequence[ProtocolRecord],
     looks: Mapping[str, Mark],
     task: str,
-) -> list[IntervalPanel]:
+    metrics: Sequence[str],
+) -> list[Panel]:
     """Draw one panel for each protocol and metric; a metric has the same axis everywhere."""
-    titles = {protocol.name: protocol.title or protocol.name for protocol in protocols}
-    columns = _columns(rows, encoders, protocols)
+    titles = {protocol.name: protocol.called for protocol in protocols}
+    columns = _columns(rows, encoders, protocols, metrics)
     limits = {
         metric: _limits([column for column in columns if column.metric == metric])
         for metric in dict.fromkeys(column.metric for column in columns)
@@ -147,7 +134,7 @@ def interval_panels(
         figure = intervals(
             found, limits[column.metric], looks, f"{title}. {said}.", f"{task}-interval-{index}"
         )
-        panels.append(IntervalPanel(title, figure))
+        panels.append(Panel(title, figure))
     return panels
 
 
@@ -191,16 +178,16 @@ def seen_table(
 
 
 def _columns(
-    rows: pd.DataFrame, encoders: Sequence[EncoderRecord], protocols: Sequence[ProtocolRecord]
+    rows: pd.DataFrame,
+    encoders: Sequence[EncoderRecord],
+    protocols: Sequence[ProtocolRecord],
+    metrics: Sequence[str],
 ) -> list[_Column]:
     columns = []
     for protocol in protocols:
-        for metric in dict.fromkeys(rows["metric"]):
+        for metric in metrics:
             found = rows[(rows["protocol"] == protocol.name) & (rows["metric"] == metric)]
-            by_name = {
-                str(row.encoder): Interval(str(row.encoder), row.value, row.ci_low, row.ci_high)
-                for row in found.itertuples()
-            }
+            by_name = Interval.of(found)
             notes = dict(zip(found["encoder"], found["note"], strict=True))
             ordered = {item.name: by_name[item.name] for item in encoders if item.name in by_name}
             if ordered:
@@ -218,6 +205,6 @@ def _cell(column: _Column, encoder: str) -> ResultCell:
     return ResultCell(
         f"{found.value:.3f}",
         f"{found.low:.3f}–{found.high:.3f}" if known else "no interval",
-        found == column.highest,
+        found == column.best,
         encoder in column.overlapping,
     )
