@@ -6,7 +6,9 @@ not be compared with each other: all of COCO's are called ``coco_...``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from types import MappingProxyType
 
 import numpy as np
 
@@ -49,15 +51,21 @@ def caption_scores(references: References, generated: Sequence[str]) -> dict[str
     return {**_as_the_authors(references, generated), **_as_coco(references, generated)}
 
 
-def missing_tools() -> dict[str, str]:
-    """Return what some metrics lack on this machine, and why: they will be NaN."""
+@cache
+def missing_tools() -> Mapping[str, str]:
+    """Return the metrics that will be NaN on this machine, and why."""
     missing = {}
-    for metrics, probe in (("METEOR", _probe_nltk), ("COCO's metrics", java)):
-        try:
-            probe()
-        except (LookupError, JavaFailed) as error:
-            missing[metrics] = _NLTK_DATA if isinstance(error, LookupError) else str(error)
-    return missing
+    try:
+        _probe_nltk()
+    except LookupError:
+        missing["METEOR"] = _NLTK_DATA
+    except ImportError:
+        missing["METEOR"] = "it needs NLTK: pip install 'dermino[captions]'"
+    try:
+        java()
+    except JavaFailed as error:
+        missing["COCO's metrics"] = str(error)
+    return MappingProxyType(missing)
 
 
 def _as_the_authors(references: References, generated: Sequence[str]) -> dict[str, Score]:
