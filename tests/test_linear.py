@@ -107,10 +107,10 @@ def test_panderm_probe_penalises_the_norm_itself_and_ignores_validation() -> Non
 
 def test_tuned_probe_chooses_on_validation_rows_only() -> None:
     given = make_trial()
-    probe = TunedLinearProbe(costs=(1e-6, 1e-3, 1e-2, 1e-1, 1e5))
+    probe = TunedLinearProbe(costs=(1e-6, 1e-3, 1e-1))
     outcome = probe.run(given)
     predictions: Any = outcome.predictions
-    assert 1e-6 < outcome.scores["chosen_cost"].value < 1e5  # type: ignore[union-attr]
+    assert outcome.scores["chosen_cost"].value > 1e-6  # type: ignore[union-attr]
 
     corrupted = given.task.targets.copy()
     corrupted[given.task.rows("test")] = 0
