@@ -15,6 +15,7 @@ from dermino.evaluate.pooled import PooledScore
 from dermino.evaluate.results import EVERYBODY
 from dermino.evaluate.subgroups import COLUMNS, Division, divide, known_columns
 
+FEW_IMAGES = 30
 Row = dict[str, Any]
 
 
@@ -114,15 +115,28 @@ def measure(
 
 
 def measure_groups(
-    judged: Sequence[Judged], answered: Answered, found: Sequence[Division]
+    judged: Sequence[Judged],
+    answered: Answered,
+    found: Sequence[Division],
+    few_images: int = FEW_IMAGES,
 ) -> list[Row]:
-    """Return a row of results for every metric and group."""
+    """Return a row of results for every metric and group, with a warning for groups too small."""
     return [
-        row
+        {**row, "note": joined(row["note"], too_few(len(rows), few_images))}
         for division in found
         for subgroup, rows in division.parts().items()
         for row in measure(judged, answered, rows, subgroup)
     ]
+
+
+def too_few(n: int, few_images: int = FEW_IMAGES) -> str:
+    """Return a warning where fewer images than that are there; else nothing."""
+    return f"only {n} image{'s' if n != 1 else ''}" if n < few_images else ""
+
+
+def joined(*notes: str) -> str:
+    """Put notes that say something behind one another."""
+    return "; ".join(note for note in notes if note)
 
 
 def undefined(metric: str, n: int, note: str, subgroup: str = EVERYBODY) -> Row:
@@ -134,7 +148,7 @@ def undefined(metric: str, n: int, note: str, subgroup: str = EVERYBODY) -> Row:
 def basic_interval(
     bootstrap: Bootstrap, value: float, replicates: np.ndarray
 ) -> tuple[float, float]:
-    """Return the interval of a quantity that is never negative and that chance alone makes large.
+    """Return the interval of a quantity from 0 to 1 that chance alone makes large.
 
     Drawing again adds a second helping of chance to a gap or a calibration error, so its
     replicates lie above the value. Reflected at it (the basic bootstrap), they lie below by as
@@ -150,4 +164,6 @@ def basic_interval(
         Shape (R,).
     """
     low, high = bootstrap.interval(2 * value - replicates)
-    return float(np.maximum(low, 0)), float(np.maximum(high, 0))
+    # Only a gap in an agreement such as kappa can exceed 1.
+    most = max(1.0, value)
+    return float(np.clip(low, 0, most)), float(np.clip(high, 0, most))

@@ -24,7 +24,9 @@ from dermino.evaluate.groupwise import (
     Judged,
     Row,
     divisions,
+    joined,
     measure,
+    too_few,
     undefined,
 )
 from dermino.evaluate.metrics import Predictions
@@ -101,6 +103,7 @@ class Calibration(Analysis):
                 self._judged(predictions, prefix, members), answered, members, subgroup
             )
         ]
+        rows = [{**row, "note": joined(row["note"], too_few(row["n"]))} for row in rows]
         return rows + self._reliability(predictions, answered, prefix)
 
     def _judged(self, predictions: Predictions, prefix: str, members: np.ndarray) -> list[Judged]:

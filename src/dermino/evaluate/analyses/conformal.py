@@ -18,7 +18,15 @@ from dermino.evaluate.calibration.conformal import (
     prediction_sets,
 )
 from dermino.evaluate.calibration.reliability import not_probabilities
-from dermino.evaluate.groupwise import Judged, Row, divisions, measure, measure_groups, undefined
+from dermino.evaluate.groupwise import (
+    Judged,
+    Row,
+    divisions,
+    joined,
+    measure,
+    measure_groups,
+    undefined,
+)
 from dermino.evaluate.metrics import Predictions
 from dermino.evaluate.pooled import PooledScore
 from dermino.evaluate.subgroups import AGE_EDGES, Division
@@ -30,8 +38,8 @@ class Conformal(Analysis):
     """Coverage and size of conformal prediction sets, learnt on validation predictions.
 
     Metrics are called ``<method>_<coverage>_coverage`` and so on, with ``_by_class`` after the
-    method for class-conditional sets. They are also given by group of patients and, as subgroup
-    ``class=NAME``, by true class.
+    method for class-conditional sets. Coverage and size are also given by group of patients and,
+    as subgroup ``class=NAME``, by true class.
 
     Parameters
     ----------
@@ -86,8 +94,9 @@ class Conformal(Analysis):
             )
             judged = _judged(variant.name, sets, predictions.targets)
             note = _too_few(validation, variant)
-            own = [*measure(judged, answered), *measure_groups(judged, answered, found)]
-            rows += [{**row, "note": row["note"] or note} for row in own]
+            everybody = measure(judged, answered)
+            rows += [{**row, "note": joined(row["note"], note)} for row in everybody]
+            rows += measure_groups(judged[:2], answered, found)
         return rows
 
     def _variants(self) -> list[_Variant]:

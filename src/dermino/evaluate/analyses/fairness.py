@@ -27,13 +27,16 @@ from dermino.evaluate.fairness.gaps import (
 )
 from dermino.evaluate.fairness.positive import POSITIVE, POSITIVE_METRICS, merge
 from dermino.evaluate.groupwise import (
+    FEW_IMAGES,
     Judged,
     Row,
     classes,
     clusters,
     divisions,
+    joined,
     measure,
     measure_groups,
+    too_few,
     undefined,
 )
 from dermino.evaluate.kinds import KINDS, AnyPredictions
@@ -83,7 +86,7 @@ class Fairness(Analysis):
     metrics: tuple[str, ...] = Field(("macro_auroc", "macro_f1"), min_length=1)
     specificity: float = Field(0.9, gt=0, lt=1)
     positive: tuple[str, ...] = ()
-    few_images: int = Field(30, ge=0)
+    few_images: int = Field(FEW_IMAGES, ge=0)
     few_positives: int = Field(10, ge=0)
     permutations: int = Field(1000, ge=0)
 
@@ -114,7 +117,7 @@ class Fairness(Analysis):
                 gaps |= _decision_gaps(prefix, asked)
         rows = [row for own in judged[1:] for row in measure([own], answered)]
         for division in found:
-            by_group = measure_groups(judged, answered, [division])
+            by_group = measure_groups(judged, answered, [division], self.few_images)
             rows += [self._warned(row, division, predictions) for row in by_group]
             rows += self._gap_rows(division, by_group, judged, gaps, answered)
         if answered.validation is None:
@@ -147,15 +150,12 @@ class Fairness(Analysis):
         return Judged(decisions, dict(zip(names, metrics, strict=True)))
 
     def _warned(self, row: Row, division: Division, predictions: AnyPredictions) -> Row:
-        """Add to a group's row how few images it rests on."""
+        """Add to a group's row of which classes it has few images."""
         rows = division.parts()[row["subgroup"]]
-        notes = [row["note"]]
-        if len(rows) < self.few_images:
-            notes.append(f"only {len(rows)} images")
-        if not isinstance(predictions, RegressionPredictions):
-            few = _few(predictions.select(rows), self.few_positives)
-            notes.append(f"few images of {few}" if few else "")
-        return {**row, "note": "; ".join(filter(None, notes))}
+        if isinstance(predictions, RegressionPredictions):
+            return row
+        few = _few(predictions.select(rows), self.few_positives)
+        return {**row, "note": joined(row["note"], f"few images of {few}" if few else "")}
 
     def _gap_rows(
         self,
@@ -187,11 +187,16 @@ class Fairness(Analysis):
             stratum,
             self.permutations,
         )
-        n = int((division.group >= 0).sum())
+        sizes = np.bincount(division.group[division.group >= 0], minlength=len(division.names))
+        pairs = zip(division.names, sizes, strict=True)
+        small = [
+            f"{group} {too_few(size, self.few_images)}"
+            for group, size in pairs
+            if size < self.few_images
+        ]
         return [
-            row
+            _gap_row(name, gap, joined(notes.get(name, ""), *small), division.column, sizes.sum())
             for name, gap in estimates.items()
-            for row in _gap_row(name, gap, notes.get(name, ""), division.column, n)
         ]
 
 
@@ -205,16 +210,15 @@ def _decision_gaps(prefix: str, asked: Predictions) -> dict[str, Gap]:
     }
 
 
-def _gap_row(name: str, gap: GapEstimate, extremes: str, column: str, n: int) -> list[Row]:
+def _gap_row(name: str, gap: GapEstimate, note: str, column: str, n: int) -> Row:
     if np.isnan(gap.value):
-        reason = "fewer than two groups have a value"
-        return [undefined(name, n, reason, column)]
-    notes = [extremes]
+        return undefined(name, n, "fewer than two groups have a value", column)
+    chance = ""
     if not np.isnan(gap.p_value):
-        notes.append(f"by chance {gap.by_chance:.3f}, p = {gap.p_value:.3f}")
+        chance = f"by chance {gap.by_chance:.3f}, p = {gap.p_value:.3f}"
     interval = {"ci_low": gap.ci_low, "ci_high": gap.ci_high}
-    row = {"subgroup": column, "metric": name, "value": gap.value, **interval, "n": n}
-    return [{**row, "note": "; ".join(filter(None, notes))}]
+    row = {"subgroup": column, "metric": name, "value": gap.value, **interval, "n": int(n)}
+    return {**row, "note": joined(chance, note)}
 
 
 def _extremes(values: Mapping[str, float]) -> str:
@@ -240,4 +244,4 @@ def _few(predictions: Predictions | MultilabelPredictions, enough: int) -> str:
 def _without_validation(row: Row) -> Row:
     if not any(name in row["metric"] for name in _AT):
         return row
-    return {**row, "note": "; ".join(filter(None, [row["note"], _NO_VALIDATION]))}
+    return {**row, "note": joined(row["note"], _NO_VALIDATION)}
