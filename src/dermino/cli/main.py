@@ -9,7 +9,18 @@ from typing import Annotated, NoReturn
 import typer
 
 from dermino import __version__
-from dermino.cli import ablate, compare, data, demo, encoders, evaluate, labels, pretrain, report
+from dermino.cli import (
+    ablate,
+    compare,
+    data,
+    demo,
+    encoders,
+    evaluate,
+    labels,
+    pretrain,
+    report,
+    search,
+)
 from dermino.errors import UserError
 from dermino.progress import console
 
@@ -46,6 +57,7 @@ app = typer.Typer(
 app.command()(demo.demo)
 app.add_typer(data.app, name="data")
 app.add_typer(labels.app, name="labels")
+app.add_typer(search.app, name="search")
 app.command(epilog=pretrain.EPILOG)(pretrain.pretrain)
 app.command(epilog=ablate.EPILOG)(ablate.ablate)
 app.command()(encoders.encoders)
