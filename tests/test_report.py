@@ -15,7 +15,7 @@ from dermino.cli.main import main
 from dermino.errors import UserError
 from dermino.report import report
 from dermino.report.confusion import MOST_CLASSES, confusion
-from dermino.report.curves import roc_panels
+from dermino.report.curves import roc_exhibit
 from dermino.report.gallery import choose
 from dermino.report.results import Results
 from dermino.report.style import marks
@@ -241,8 +241,7 @@ def test_missing_pieces_are_said_in_a_sentence(results: Path, tmp_path: Path) ->
     (results / "evaluation.json").unlink()
     page = Page(report(results, tmp_path / "report.html"))
     for said in (
-        "no predictions with scores",
-        "no predictions to count confusions from",
+        "no predictions with scores to draw ROC curves or to count confusions from",
         "no retrieval results",
         "not recorded which images",
         "It was not stored how the intervals were made.",
@@ -285,7 +284,7 @@ def test_pictures_can_be_left_out(results: Path, tmp_path: Path) -> None:
     page = Page(report(results, tmp_path / "report.html", images=False))
     assert "img" not in page.tags
     assert "test 1.png" not in page.text
-    assert "The pictures and their file names are left out" in page.text
+    assert "Single test images, what was said of them" in page.text
     assert "Confusion matrices" in page.text
 
 
@@ -344,20 +343,23 @@ def test_names_are_text_and_not_markup(results: Path, tmp_path: Path) -> None:
 def test_roc_areas_agree_with_scikit_learn() -> None:
     images = [f"{i}.png" for i in range(60)]
     frame = _predictions("mine", "linear", images, [])
-    panels = roc_panels({"mine": frame}, CLASSES, marks(["mine"]), "demo")
-    assert [panel.title for panel in panels] == ["Macro average", *CLASSES]
+    found = roc_exhibit({"mine": frame}, CLASSES, marks(["mine"]), "demo", "Linear probe")
+    assert found is not None
+    assert [panel.title for panel in found.panels] == ["Macro average", *CLASSES]
     scores = frame[[f"score:{name}" for name in CLASSES]].to_numpy()
     areas = [roc_auc_score(frame["target"] == n, scores[:, i]) for i, n in enumerate(CLASSES)]
-    found = [panel.areas[0][1] for panel in panels]
-    assert found == pytest.approx([np.mean(areas), *areas])
+    assert found.numbers["value"].tolist() == pytest.approx([np.mean(areas), *areas])
 
 
 def test_roc_of_two_classes_is_one_panel_and_of_one_class_none() -> None:
     frame = _predictions("mine", "linear", [f"{i}.png" for i in range(60)], [])
     looks = marks(["mine"])
     two = frame[frame["target"] != "keratosis"]
-    assert [p.title for p in roc_panels({"mine": two}, CLASSES[:2], looks, "demo")] == ["melanoma"]
-    assert roc_panels({"mine": frame[frame["target"] == "nevus"]}, CLASSES, looks, "demo") == []
+    found = roc_exhibit({"mine": two}, CLASSES[:2], looks, "demo", "")
+    assert found is not None
+    assert [panel.title for panel in found.panels] == ["melanoma"]
+    one = frame[frame["target"] == "nevus"]
+    assert roc_exhibit({"mine": one}, CLASSES, looks, "demo", "") is None
 
 
 def test_confusion_counts_and_shares() -> None:

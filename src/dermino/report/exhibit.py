@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import pandas as pd
@@ -77,12 +78,12 @@ class Exhibit:
     size: Literal["intervals", "small", "medium", "large"] = "intervals"
     across: str = ""
 
-    @property
+    @cached_property
     def csv(self) -> str:
         """The numbers as CSV."""
         return csv_text(self.numbers)
 
-    @property
+    @cached_property
     def latex(self) -> str:
         """The numbers as a LaTeX table of the booktabs package."""
         return latex_text(self.numbers, self.title, self.name, self.across)

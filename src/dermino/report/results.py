@@ -180,15 +180,11 @@ class Results:
         ``results.csv``, one row for each encoder, task, protocol, subgroup and metric.
     evaluation:
         ``evaluation.json``; empty where the file is absent.
-    comparisons, ranks:
-        ``comparisons.csv`` and ``ranks.csv`` of ``dermino compare``; empty where they are absent.
     """
 
     folder: Path
     table: pd.DataFrame
     evaluation: Evaluation
-    comparisons: pd.DataFrame
-    ranks: pd.DataFrame
 
     @classmethod
     def read(cls, folder: str | Path) -> Results:
@@ -203,13 +199,17 @@ class Results:
         folder = Path(folder)
         if not folder.is_dir():
             raise UserError(f"There is no folder of results '{folder}'.", _MEASURE)
-        return cls(
-            folder,
-            _read_table(folder / "results.csv"),
-            _read_evaluation(folder),
-            read_comparisons(folder),
-            read_ranks(folder),
-        )
+        return cls(folder, _read_table(folder / "results.csv"), _read_evaluation(folder))
+
+    @cached_property
+    def comparisons(self) -> pd.DataFrame:
+        """``comparisons.csv`` of ``dermino compare``; without rows where it is absent."""
+        return read_comparisons(self.folder)
+
+    @cached_property
+    def ranks(self) -> pd.DataFrame:
+        """``ranks.csv`` of ``dermino compare``; without rows where it is absent."""
+        return read_ranks(self.folder)
 
     @cached_property
     def encoders(self) -> list[EncoderRecord]:
