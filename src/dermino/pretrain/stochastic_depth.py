@@ -21,11 +21,11 @@ _NEIGHBOURS = 16
 class StochasticDepth:
     """Draws the :class:`Paths` of all crops of a batch.
 
-    As DINOv2 does (block.py), rates above 0.1 compute each branch for int(B (1 - rate)) of the
-    batch's B images, scaled by the inverse of their share; smaller ones drop every image on its
-    own. DINOv2 draws that subset on each device. Here it is drawn over all devices, among
-    neighbours of 16, which gives every device the same number of images and each crop the same
-    paths however the batch is divided.
+    As DINOv2 does (block.py), rates above 0.1 compute each branch for int(B (1 - rate)) of the B
+    crops that go through the backbone together, scaled by the inverse of their share; smaller ones
+    drop every crop on its own. DINOv2 draws that subset on each device. Here it is drawn over all
+    devices, among neighbours of 16 images, which gives every device its share of the work and each
+    crop the same paths however the batch is divided.
 
     Parameters
     ----------
@@ -91,43 +91,59 @@ class StochasticDepth:
         """
         if self.rate == 0:
             return [None] * len(crops)
-        keep = self._keep(number, batch_size, share, sum(crops))
-        if self.rate > _SINGLE_UP_TO:
-            scale = batch_size / _kept(batch_size, self.rate)
-        else:
-            scale = 1 / (1 - self.rate)
-        groups = np.split(keep, np.cumsum(crops)[:-1], axis=1)
-        return [self._paths(group, scale, device) for group in groups]
-
-    def _keep(self, number: int, batch_size: int, share: range, crops: int) -> np.ndarray:
-        """Return (branches, crops, images of the share) bool."""
-        edges = np.arange(share.start // _NEIGHBOURS, -(-share.stop // _NEIGHBOURS) + 1)
-        shape = (len(edges) - 1, crops, 2 * self.num_blocks, _NEIGHBOURS)
+        first, last = share.start // _NEIGHBOURS, -(-share.stop // _NEIGHBOURS)
+        ends = np.minimum(np.arange(first, last + 1) * _NEIGHBOURS, batch_size)
+        shape = (last - first, sum(crops), 2 * self.num_blocks, _NEIGHBOURS)
         philox = generator(self.seed, Stream.PATHS, number).bit_generator
         assert isinstance(philox, np.random.Philox)
         # Skips what belongs to the images before; Philox makes four numbers at a time.
-        philox.advance(int(edges[0]) * int(np.prod(shape[1:])) // 4)
+        philox.advance(first * int(np.prod(shape[1:])) // 4)
         draws = np.random.Generator(philox).random(shape)
-        edges = edges * _NEIGHBOURS
+        draws[-1, ..., ends[-1] - ends[-2] :] = np.inf
+        mine = slice(share.start - int(ends[0]), share.stop - int(ends[0]))
+        paths: list[Paths | None] = []
+        for group in np.split(draws, np.cumsum(crops)[:-1], axis=1):
+            count = group.shape[1]
+            if count == 0:
+                paths.append(None)
+                continue
+            kept = self._kept(count * ends, count * batch_size)
+            keep = self._keep(group, np.diff(kept))[..., mine]
+            scale = (
+                count * batch_size / self._kept(np.array(count * batch_size), count * batch_size)
+            )
+            paths.append(self._paths(keep, scale, device))
+        return paths
+
+    def _kept(self, first: np.ndarray, crops: int) -> np.ndarray:
+        """How many of the first of a group's crops take a branch; of all of them at least one."""
+        if self.rate <= _SINGLE_UP_TO:
+            return first * (1 - self.rate)
+        return np.maximum((first * (1 - self.rate)).astype(np.int64), first == crops)
+
+    def _keep(self, draws: np.ndarray, kept: np.ndarray) -> np.ndarray:
+        """Return (branches, crops, images) bool.
+
+        Parameters
+        ----------
+        draws:
+            (neighbourhoods, crops, branches, 16) in [0, 1); infinite where there is no image.
+        kept:
+            (neighbourhoods,) crops of each that take a branch.
+        """
+        _, crops, branches, _ = draws.shape
+        draws = draws.transpose(0, 2, 1, 3)
         if self.rate > _SINGLE_UP_TO:
-            ends = np.minimum(edges, batch_size).tolist()
-            kept = np.diff([_kept(end, self.rate, batch_size) for end in ends])
-            draws[-1, ..., batch_size - edges[-2] :] = np.inf
-            largest = np.insert(np.sort(draws), 0, -np.inf, axis=-1)
-            keep = draws <= np.take_along_axis(largest, kept.reshape(-1, 1, 1, 1), axis=-1)
+            together = draws.reshape(len(draws), branches, -1)
+            largest = np.insert(np.sort(together), 0, -np.inf, axis=-1)
+            limits = np.take_along_axis(largest, kept.reshape(-1, 1, 1), axis=-1)
+            keep = draws <= limits[..., None]
         else:
-            keep = draws >= self.rate
-        images = keep.transpose(2, 1, 0, 3).reshape(2 * self.num_blocks, crops, -1)
-        return images[..., share.start - edges[0] :][..., : len(share)]
+            keep = (draws >= self.rate) & np.isfinite(draws)
+        return keep.transpose(1, 2, 0, 3).reshape(branches, crops, -1)
 
     @staticmethod
     def _paths(keep: np.ndarray, scale: float, device: torch.device) -> Paths:
         branches, rows = keep.reshape(len(keep), -1).nonzero()
         counts = np.bincount(branches, minlength=len(keep)).tolist()
-        return Paths(torch.from_numpy(rows).to(device).split(counts), scale)
-
-
-def _kept(images: int, rate: float, batch_size: int | None = None) -> int:
-    """How many of the first ``images`` of a batch take a branch; of a whole one at least one."""
-    whole = batch_size is None or images == batch_size
-    return max(int(images * (1 - rate)), int(whole))
+        return Paths(torch.from_numpy(rows).to(device).split(counts), float(scale))

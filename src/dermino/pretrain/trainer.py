@@ -94,7 +94,7 @@ class Trainer:
             parameter_groups(method.rules()),
             lr=0.0,
             betas=config.optimizer.betas,
-            fused=fabric.device.type == "cuda",
+            fused=True,
         )
         self.optimizer = fabric.setup_optimizers(optimizer)
         self.monitors = Monitors(fabric, config, method, held_out)

@@ -111,13 +111,15 @@ class DerminoMethod(Method):
         loss, size = self.config.loss, len(batch)
         image_targets, patch_targets = self._teach(batch, values.teacher_temp)
 
+        masked = batch.masked_indices
         class_tokens, patches = self.student.backbone(
-            batch.global_crops, batch.masks, batch.global_paths
+            batch.global_crops, batch.masks, batch.global_paths, masked
         )
-        masked = patches.flatten(0, 1)[batch.masked_indices]
         heads_input = class_tokens
         if len(batch.local_crops):
-            local_tokens, _ = self.student.backbone(batch.local_crops, paths=batch.local_paths)
+            local_tokens, _ = self.student.backbone(
+                batch.local_crops, paths=batch.local_paths, wanted=masked[:0]
+            )
             heads_input = torch.cat([class_tokens, local_tokens])
         scores = self.student.image_head(heads_input).unflatten(0, (-1, size))
         local_scores = scores[2:] if len(batch.local_crops) else None
@@ -129,7 +131,7 @@ class DerminoMethod(Method):
             "image_local": loss.image * image_local,
             "patch": loss.patch
             * patch_loss(
-                self.student.patch_head(masked), patch_targets, batch.masks, loss.student_temp
+                self.student.patch_head(patches), patch_targets, batch.masks, loss.student_temp
             ),
             "koleo": loss.koleo
             * torch.stack(
@@ -149,9 +151,11 @@ class DerminoMethod(Method):
     @torch.no_grad()
     def _teach(self, batch: Batch, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the teacher's assignments: (2, B, K) of crops and (M, K) of masked patches."""
-        class_tokens, patches = self.teacher.backbone(batch.global_crops)
+        class_tokens, patches = self.teacher.backbone(
+            batch.global_crops, wanted=batch.masked_indices
+        )
         image_logits = self.teacher.image_head(class_tokens)
-        patch_logits = self.teacher.patch_head(patches.flatten(0, 1)[batch.masked_indices])
+        patch_logits = self.teacher.patch_head(patches)
         if self.config.loss.centering == "softmax":
             image_targets = self.image_centering(image_logits, temperature)
             patch_targets = self.patch_centering(patch_logits, temperature)

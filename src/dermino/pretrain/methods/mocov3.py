@@ -39,7 +39,8 @@ class KeyEncoder(nn.Module):
 
     def forward(self, crops: torch.Tensor, paths: Paths | None = None) -> list[torch.Tensor]:
         """(2B, 3, H, W) -> two (B, projection_dim), each normalised within its own view."""
-        class_tokens, _ = self.backbone(crops, paths=paths)
+        no_patches = torch.empty(0, dtype=torch.int64, device=crops.device)
+        class_tokens, _ = self.backbone(crops, paths=paths, wanted=no_patches)
         return [self.projector(tokens) for tokens in class_tokens.chunk(2)]
 
 

@@ -72,10 +72,11 @@ class SwAVMethod(Method):
 
     def forward(self, batch: Batch, values: StepValues) -> dict[str, torch.Tensor]:
         """Return ``swapped``, the cross-entropy between assignments and other views' scores."""
-        class_tokens, _ = self.backbone(batch.global_crops, paths=batch.global_paths)
+        none = batch.masked_indices[:0]
+        class_tokens, _ = self.backbone(batch.global_crops, paths=batch.global_paths, wanted=none)
         self.watch.features(class_tokens[: len(batch)])
         if len(batch.local_crops):
-            local_tokens, _ = self.backbone(batch.local_crops, paths=batch.local_paths)
+            local_tokens, _ = self.backbone(batch.local_crops, paths=batch.local_paths, wanted=none)
             class_tokens = torch.cat([class_tokens, local_tokens])
         embeddings = F.normalize(self.head(class_tokens), dim=1)
         scores = self.prototypes(embeddings).unflatten(0, (-1, len(batch)))

@@ -1,0 +1,209 @@
+"""Seconds of a training step, lightly-train's DINOv2 against dermino's.
+
+Run: python benchmarks/step.py [--architecture vits14] [--batch-size 8] [--prototypes 4096] ...
+Both get the same ready views (2 of 224 px and 8 of 98 px an image) and do all that turns them
+into new weights: masks, teacher, student, losses, gradients, clipping, AdamW, moving average.
+Equal for both: a separate head for patches, Sinkhorn-Knopp, drop path 0.3, precision.
+On a CPU CPU-seconds are counted, on a GPU seconds; the two take turns; medians of the rounds.
+Needs the extra ``benchmark``; lightly-train is under the AGPL and no part of dermino.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import time
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from lightly.utils.scheduler import cosine_schedule
+from lightly_train._methods.dinov2.dinov2 import DINOv2, DINOv2AdamWViTArgs, DINOv2Args
+from lightly_train._models.dinov2_vit.dinov2_vit_package import DINOV2_VIT_PACKAGE
+from lightly_train._models.embedding_model import EmbeddingModel
+from lightly_train._torch_helpers import update_momentum
+
+from dermino.pretrain.backbone import build_backbone
+from dermino.pretrain.batch import Batch
+from dermino.pretrain.config import PretrainConfig
+from dermino.pretrain.launch import build_fabric
+from dermino.pretrain.method import METHODS
+from dermino.pretrain.schedules import Length
+from dermino.pretrain.trainer import Trainer
+from dermino.pretrain.views.masking import block_mask, masked_patch_targets
+
+GLOBAL, LOCAL, LOCAL_CROPS = 224, 98, 8
+ARCHITECTURES = {"vits14": "vit_small_patch14_dinov2", "vitb14": "vit_base_patch14_dinov2"}
+
+
+class LightlyTrain:
+    """lightly-train's DINOv2 method under the Lightning hooks its command runs it with."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        model = DINOV2_VIT_PACKAGE.get_model(
+            options.architecture,
+            model_args={"drop_path_rate": options.drop_path, "drop_path_uniform": True},
+            load_weights=False,
+        )
+        embedding = EmbeddingModel(DINOV2_VIT_PACKAGE.get_model_wrapper(model))
+        arguments = DINOv2Args(
+            ibot_separate_head=True,
+            center_method="sinkhorn_knopp",
+            output_dim=options.prototypes,
+            weight_decay_start=0.04,
+        )
+        self.method = DINOv2(
+            arguments, DINOv2AdamWViTArgs(), embedding, options.batch_size, num_input_channels=3
+        ).to(options.device)
+        # The only things of Lightning's trainer that a step asks for.
+        self.method._trainer = SimpleNamespace(
+            global_step=0, max_epochs=1, estimated_stepping_batches=1000, precision="32-true"
+        )
+        self.method.log = self.method.log_dict = lambda *_, **__: None
+        (self.optimizer,), _ = self.method.configure_optimizers()
+        self.method.train()
+        self.method.teacher_embedding_model.eval()
+        self.method.teacher_head.eval()
+        self.mixed = options.precision == "bf16-mixed"
+
+    def step(self, views: list[torch.Tensor]) -> float:
+        """Take one step on 2 global and the local views, each (B, 3, S, S)."""
+        with torch.autocast(views[0].device.type, torch.bfloat16, enabled=self.mixed):
+            loss = self.method.training_step_impl({"views": views}, 0).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.method.parameters(), 3.0)
+        self.method.on_before_optimizer_step(self.optimizer)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        momentum = cosine_schedule(0, 1000, 0.992, 1.0)
+        update_momentum(
+            self.method.student_embedding_model, self.method.teacher_embedding_model, momentum
+        )
+        update_momentum(self.method.student_head, self.method.teacher_head, momentum)
+        return float(loss.detach())
+
+
+class Dermino:
+    """The step of dermino's trainer, masks drawn as its loader draws them."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        config = PretrainConfig.model_validate(
+            {
+                "method": "dermino" if options.concepts else "dinov2",
+                "model": {
+                    "architecture": ARCHITECTURES[options.architecture],
+                    "drop_path": options.drop_path,
+                },
+                "head": {"num_prototypes": options.prototypes},
+                "batch_size_per_device": options.batch_size,
+                "precision": options.precision,
+                "steps": 1000,
+            }
+        )
+        backbone = build_backbone(config.model, config.views, seed=0)
+        prototypes = torch.randn(options.concepts, backbone.embed_dim) if options.concepts else None
+        method = METHODS.get(config.method)(config, backbone, prototypes)
+        dataset: Any = SimpleNamespace(batch_size=options.batch_size)
+        length = Length.of(config, 1000 * options.batch_size, options.batch_size)
+        self.trainer = Trainer(
+            build_fabric(config), config, method, dataset, None, length, Path(".")
+        )
+        self.trainer.module.train()
+        self.values = self.trainer.schedules.at(0)
+        self.random = np.random.default_rng(0)
+        self.options = options
+
+    def step(self, views: list[torch.Tensor]) -> float:
+        """Take one step on 2 global and the local views, each (B, 3, S, S)."""
+        terms = self.trainer.take_step([self.batch(views)], self.values)
+        return float(sum(terms.values()))
+
+    def batch(self, views: list[torch.Tensor]) -> Batch:
+        """Return the views as a batch with new masks and, for a knowledge loss, labels."""
+        size, concepts = self.options.batch_size, self.options.concepts
+        grid = (GLOBAL // 14, GLOBAL // 14)
+        counts = masked_patch_targets(2 * size, grid[0] * grid[1], 0.5, (0.1, 0.5), self.random)
+        blocks = [block_mask(grid, int(count), self.random).ravel() for count in counts]
+        masks = torch.from_numpy(np.stack(blocks))
+        known = torch.zeros(size, concepts, dtype=torch.uint8)
+        known[: size // 2] = 1
+        nothing = torch.empty(0)
+        return Batch(
+            global_crops=torch.cat(views[:2]),
+            local_crops=torch.cat(views[2:]),
+            global_photometric=nothing,
+            local_photometric=nothing,
+            masks=masks,
+            masked_indices=masks.flatten().nonzero().squeeze(1),
+            targets=torch.eye(size, concepts, dtype=torch.uint8),
+            known=known,
+            rows=torch.arange(size),
+            unreadable=(),
+            failure="",
+        ).to(self.trainer.fabric.device)
+
+
+class Meter:
+    """Seconds of single steps: of the processor on a CPU, of the clock on a GPU."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.seconds: list[float] = []
+
+    def time(self, step: Callable[[], Any]) -> None:
+        """Take one step and note what it took."""
+        start = self._now()
+        step()
+        self.seconds.append(self._now() - start)
+
+    def _now(self) -> float:
+        if self.device.type == "cpu":
+            return time.process_time()
+        torch.cuda.synchronize()
+        return time.perf_counter()
+
+
+def main() -> None:
+    """Time both and print the ratio."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--architecture", choices=ARCHITECTURES, default="vits14")
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--prototypes", type=int, default=4096)
+    parser.add_argument("--drop-path", type=float, default=0.3)
+    parser.add_argument("--concepts", type=int, default=0, help="with a knowledge loss on so many")
+    parser.add_argument("--precision", choices=["32-true", "bf16-mixed"], default="32-true")
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    options.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(0)
+    sizes = [GLOBAL] * 2 + [LOCAL] * LOCAL_CROPS
+    views = [
+        torch.randn(options.batch_size, 3, size, size, device=options.device) for size in sizes
+    ]
+    steps = {"lightly-train": LightlyTrain(options).step, "dermino": Dermino(options).step}
+    meters = {name: Meter(options.device) for name in steps}
+    for round_ in range(options.rounds + 1):
+        for name, step in steps.items():
+            meters[name].time(partial(step, views))
+            if round_ == 0:
+                meters[name].seconds.clear()
+    kind = "CPU-seconds" if options.device.type == "cpu" else "seconds"
+    print(
+        f"{options.architecture}, batch {options.batch_size}, K={options.prototypes}, "
+        f"{options.precision}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
+        f"lightly-train {version('lightly-train')}, {platform.processor() or platform.machine()}"
+    )
+    for name, meter in meters.items():
+        print(f"{name:14} {median(meter.seconds):8.3f} {kind} a step")
+    ratio = median(meters["dermino"].seconds) / median(meters["lightly-train"].seconds)
+    print(f"dermino takes {ratio:.2f} of lightly-train's {kind}")
+
+
+if __name__ == "__main__":
+    main()
