@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
+from scipy.special import softmax
 from torch.nn import functional as F
 
 from dermino.evaluate.metrics import Predictions
 from dermino.evaluate.protocol import PROTOCOLS, EvaluationProtocol, Outcome, Trial
+from dermino.evaluate.ranked_gallery import ranking_scores
 from dermino.evaluate.task import TaskKind
 
 _BLOCK_VALUES = 2**25
@@ -28,6 +30,14 @@ class Retrieval(EvaluationProtocol):
     ----------
     k:
         Neighbours that vote; all training images where there are fewer.
+    weights:
+        What a vote counts: ``uniform``, the cosine ``similarity`` (0 where negative), or its
+        ``softmax`` at ``temperature``, as in DINOv2's k-NN evaluation.
+    temperature:
+        Of ``softmax``.
+    ranking:
+        Also judge the ranking of the whole gallery
+        (:func:`dermino.evaluate.ranked_gallery.ranking_scores`).
     """
 
     title: ClassVar[str] = "Retrieval"
@@ -38,6 +48,9 @@ class Retrieval(EvaluationProtocol):
     kinds: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "ordinal", "unlabelled"})
 
     k: int = Field(5, ge=1)
+    weights: Literal["uniform", "similarity", "softmax"] = "uniform"
+    temperature: float = Field(0.07, gt=0)
+    ranking: bool = True
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -48,7 +61,7 @@ class Retrieval(EvaluationProtocol):
         """Find the neighbours of every test row, and let them vote."""
         task = trial.task
         train, train_targets = trial.part("train")
-        test, _ = trial.part("test")
+        test, test_targets = trial.part("test")
         similarities, nearest = nearest_neighbours(test, train, min(self.k, len(train)))
         images = np.array(task.images, object)[task.rows("train")]
         found = {
@@ -58,7 +71,10 @@ class Retrieval(EvaluationProtocol):
         if not task.classes:
             return Outcome(None, found)
         neighbour_targets = train_targets.cpu().numpy()[nearest]
-        votes = np.stack([(neighbour_targets == c).sum(1) for c in range(len(task.classes))], 1)
+        weights = self._weights(similarities)
+        votes = np.stack(
+            [(weights * (neighbour_targets == c)).sum(1) for c in range(len(task.classes))], 1
+        )
         leading = np.take_along_axis(votes, neighbour_targets, axis=1)
         # argmax gives the first of the greatest: the nearest neighbour of a leading class.
         first = leading.argmax(axis=1)[:, None]
@@ -68,11 +84,37 @@ class Retrieval(EvaluationProtocol):
             Predictions(
                 targets=task.targets[task.rows("test")],
                 predicted=predicted,
-                scores=votes / nearest.shape[1],
+                scores=votes / weights.sum(axis=1, keepdims=True),
                 classes=task.classes,
             ),
             {**found, "neighbour_targets": names[neighbour_targets].tolist()},
+            ranking_scores(test, test_targets, train, train_targets, nearest.shape[1])
+            if self.ranking
+            else {},
         )
+
+    def _weights(self, similarities: np.ndarray) -> np.ndarray:
+        """Return what each neighbour's vote counts, (m, k) float64, some of them above 0."""
+        exact = similarities.astype(np.float64)
+        if self.weights == "softmax":
+            return softmax(exact / self.temperature, axis=1)
+        counted = np.ones_like(exact) if self.weights == "uniform" else np.maximum(exact, 0)
+        counted[counted.sum(axis=1) == 0] = 1  # No neighbour is similar: all count alike.
+        return counted
+
+
+@PROTOCOLS.register("retrieval-weighted")
+class WeightedRetrieval(Retrieval):
+    """Retrieval whose votes count by their similarity, so that an AUROC has finer levels."""
+
+    title: ClassVar[str] = "Retrieval (weighted)"
+    description: ClassVar[str] = (
+        "Zero-shot: the five training images of highest cosine similarity vote, each with its "
+        "similarity."
+    )
+
+    weights: Literal["uniform", "similarity", "softmax"] = "similarity"
+    ranking: bool = False
 
 
 def nearest_neighbours(
