@@ -70,6 +70,7 @@ def no_java(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_java")
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_authors_metrics_are_those_of_the_libraries() -> None:
     from nltk.translate.bleu_score import corpus_bleu
     from pycocoevalcap.cider.cider import Cider
