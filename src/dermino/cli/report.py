@@ -47,13 +47,22 @@ def report(
         Path | None,
         typer.Option(help="Folder for the numbers of every figure, as CSV and LaTeX (booktabs)."),
     ] = None,
+    model_cards: Annotated[
+        Path | None,
+        typer.Option(
+            "--model-cards",
+            help="Folder for a model card of each encoder (Markdown for the Hugging Face hub), and "
+            "a page with all of them.",
+        ),
+    ] = None,
 ) -> None:
     """Write one HTML page with everything an evaluation found.
 
-    Results with intervals, ROC curves, confusion matrices, images with their nearest neighbours,
-    pretraining curves and what each encoder saw. The page is one file and asks nothing of the
-    network; it contains thumbnails of your images, so share it as you would share them, or leave
-    them out with --no-images.
+    Results with intervals, ROC curves, confusion matrices, reliability, subgroups, hardest cases,
+    outlines, captions, images with their nearest neighbours, pretraining curves and what each
+    encoder saw. Run dermino compare first for significance and ranks. The page is one file and
+    asks nothing of the network; it contains thumbnails of your images, so share it as you would
+    share them, or leave them out with --no-images.
 
     Example: dermino report results --out report.html
     """
@@ -68,5 +77,6 @@ def report(
         maps=maps,
         cache=cache,
         tables=tables,
+        model_cards=model_cards,
     )
     typer.echo(page)

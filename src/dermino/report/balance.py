@@ -7,7 +7,7 @@ import pandas as pd
 from dermino.report.exhibit import Exhibit, Grid, GridCell, shade
 from dermino.report.metric_names import metric_title, smaller_is_better
 from dermino.report.results import Results
-from dermino.report.seen import explain_marks, seen_mark
+from dermino.report.seen import seen_mark
 
 _DARKEST = 0.75
 
@@ -52,13 +52,12 @@ def balance(found: Results) -> Exhibit | None:
     numbers = pd.concat([family.reset_index() for family in families], ignore_index=True)
     text = (
         "Means over the tasks that all encoders were asked. Each column is shaded from its lowest "
-        "value (white) to its highest; differences between columns mean nothing. "
+        "value (white) to its highest; differences between columns mean nothing."
     )
-    flags = chosen["seen_in_pretraining"]
     return Exhibit(
         "balance",
         "Balance over families of tasks",
-        (text + explain_marks(flags)).strip(),
+        text,
         numbers.drop(columns="mark").assign(family=_family(numbers))[
             ["encoder", "family", "tasks", "value"]
         ],

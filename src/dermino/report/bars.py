@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import product
 
+import numpy as np
 import pandas as pd
 from markupsafe import Markup
 from matplotlib.axes import Axes
@@ -14,66 +16,79 @@ from dermino.report.exhibit import Exhibit, Panel
 from dermino.report.figures import Interval, shortened
 from dermino.report.metric_names import metric_title, smaller_is_better
 from dermino.report.results import ProtocolRecord, Results
-from dermino.report.seen import explain_marks
 from dermino.report.style import INK, MUTED, Mark, draw
 
-_ROW = 33
+_ROW = 36
 _BOTTOM = 22
 _WIDTH = 250
 
 
 def bar_exhibits(found: Results, looks: Mapping[str, Mark]) -> list[Exhibit]:
-    """Draw each headline metric of each protocol: a panel for each task, a bar for each encoder."""
+    """Draw the headline metrics of each protocol: a panel for each task, a bar for each encoder.
+
+    Metrics have an exhibit each; those of a protocol with a single task share one.
+    """
     exhibits = []
-    headlines = {task.name: found.headlines(task) for task in found.tasks}
-    metrics = dict.fromkeys(metric for names in headlines.values() for metric in names)
     for protocol in found.protocols:
-        for metric in metrics:
-            rows = found.plain[
-                (found.plain["protocol"] == protocol.name)
-                & (found.plain["metric"] == metric)
-                & (found.plain["subgroup"] == "all")
-                & found.plain["value"].notna()
-                & found.plain["task"].isin(
-                    [task for task in headlines if metric in headlines[task]]
-                )
-            ]
-            if len(rows):
-                exhibits.append(_exhibit(found, protocol, metric, rows, looks))
+        rows = _headline_rows(found, protocol)
+        metrics = list(dict.fromkeys(rows["metric"]))
+        if len(set(rows["task"])) > 1:
+            exhibits += [_exhibit(found, protocol, [metric], rows, looks) for metric in metrics]
+        elif metrics:
+            exhibits.append(_exhibit(found, protocol, metrics, rows, looks))
     return exhibits
+
+
+def _headline_rows(found: Results, protocol: ProtocolRecord) -> pd.DataFrame:
+    parts = [
+        own[
+            (own["protocol"] == protocol.name)
+            & own["metric"].isin(found.headlines(task))
+            & own["value"].notna()
+        ]
+        for task in found.tasks
+        for own in [found.overall(task.name)]
+    ]
+    order = {encoder.name: place for place, encoder in enumerate(found.encoders)}
+    return pd.concat(parts).sort_values("encoder", key=lambda e: e.map(order), kind="stable")
 
 
 def _exhibit(
     found: Results,
     protocol: ProtocolRecord,
-    metric: str,
+    metrics: Sequence[str],
     rows: pd.DataFrame,
     looks: Mapping[str, Mark],
 ) -> Exhibit:
-    name = f"bars-{protocol.name}-{metric}"
-    ends = rows[["value", "ci_low", "ci_high"]].to_numpy()
-    limits = _limits(float(pd.Series(ends.ravel()).min()), float(pd.Series(ends.ravel()).max()))
-    order = {encoder.name: place for place, encoder in enumerate(found.encoders)}
+    alone = len(set(rows["task"])) == 1
+    titles = [metric_title(metric) for metric in metrics]
     panels = []
-    for task in found.tasks:
-        own = rows[rows["task"] == task.name].sort_values("encoder", key=lambda e: e.map(order))
+    for metric, task in product(metrics, found.tasks):
+        of_metric = rows[rows["metric"] == metric]
+        own = of_metric[of_metric["task"] == task.name]
         if len(own):
+            ends = of_metric[["value", "ci_low", "ci_high"]].to_numpy()
             intervals = list(Interval.of(own).values())
             said = "; ".join(f"{bar.name} {bar.value:.3f}" for bar in intervals)
             alt = f"{task.called}, {metric_title(metric)}. {said}."
-            figure = bars(intervals, limits, looks, alt, f"{name}-{task.name}")
-            images = f"{int(own['n'].max()):,} test images" if own["n"].notna().any() else ""
-            panels.append(Panel(task.called, figure, images))
-    better = "The smaller the better. " if smaller_is_better(metric) else ""
-    marks = explain_marks(rows["seen_in_pretraining"])
-    columns = ["task", "encoder", "value", "ci_low", "ci_high", "n", "seen_in_pretraining"]
+            name = f"bars-{protocol.name}-{metric}-{task.name}"
+            limits = _limits(float(np.nanmin(ends)), float(np.nanmax(ends)))
+            images = "" if own["n"].isna().all() else f"{int(own['n'].max()):,} test images"
+            figure = bars(intervals, limits, looks, alt, name)
+            panels.append(Panel(metric_title(metric) if alone else task.called, figure, images))
+    smaller = [metric_title(metric) for metric in metrics if smaller_is_better(metric)]
+    columns = ["task", "metric", "encoder", "value", "ci_low", "ci_high", "n"]
+    numbers = rows.loc[rows["metric"].isin(metrics), [*columns, "seen_in_pretraining"]]
+    asked = titles[0]
+    if alone:
+        asked = next(task.called for task in found.tasks if task.name == rows["task"].iloc[0])
     return Exhibit(
-        name,
-        f"{protocol.called}: {metric_title(metric)}",
-        f"{better}{marks}".strip(),
-        rows[columns].reset_index(drop=True),
+        f"bars-{protocol.name}" if alone else f"bars-{protocol.name}-{metrics[0]}",
+        f"{protocol.called}: {asked}",
+        f"Of {', '.join(smaller)} less is better." if smaller else "",
+        numbers.reset_index(drop=True),
         panels,
-        across="task",
+        across="metric" if alone else "task",
     )
 
 
@@ -99,7 +114,7 @@ def bars(
 
     def paint(axes: Axes) -> None:
         for place, row in enumerate(reversed(rows)):
-            axes.barh(place, row.value, height=0.34, color=looks[row.name].colour)
+            axes.barh(place, row.value, height=0.3, color=looks[row.name].colour)
             if not math.isnan(row.low):
                 axes.plot([row.low, row.high], [place] * 2, color=INK, linewidth=1.3)
                 axes.plot(
@@ -111,14 +126,14 @@ def bars(
             ):
                 axes.text(
                     x,
-                    place + 0.2,
+                    place + 0.23,
                     text,
                     transform=axes.get_yaxis_transform(),
                     horizontalalignment=side,
                     color=colour,
                     parse_math=False,
                 )
-        axes.set(xlim=limits, ylim=(-0.35, len(rows) - 0.15), yticks=[])
+        axes.set(xlim=limits, ylim=(-0.35, len(rows) - 0.2), yticks=[])
         ticks = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(*limits)
         edge = 0.08 * (limits[1] - limits[0])  # Leaves room for half a label at either end.
         axes.set_xticks([t for t in ticks if limits[0] + edge < t < limits[1] - edge])

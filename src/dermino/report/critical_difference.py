@@ -20,7 +20,7 @@ from dermino.report.style import INK, MUTED, RULE, Mark, draw
 
 _FEW_TASKS = 6
 _FEWEST_ENCODERS = 3
-_ROW = 30
+_ROW = 34
 _BOTTOM = 40
 
 
@@ -95,7 +95,7 @@ def _draw(
             axes.plot(mean, height, marker=look.marker, color=look.colour, markersize=7)
             axes.text(
                 0,
-                height + 0.2,
+                height + 0.27,
                 f"{shortened(str(encoder))}  {mean:.2f}",
                 transform=axes.get_yaxis_transform(),
                 parse_math=False,

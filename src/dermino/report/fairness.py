@@ -13,7 +13,6 @@ from matplotlib.ticker import MaxNLocator
 from dermino.report.exhibit import Exhibit, Grid, GridCell, Panel
 from dermino.report.metric_names import metric_title
 from dermino.report.results import Results, TaskRecord
-from dermino.report.seen import explain_marks
 from dermino.report.style import INK, MUTED, Mark, draw
 
 _MOST_PANELS = 8
@@ -77,7 +76,7 @@ def _exhibit(
     return Exhibit(
         f"{task.name}-by-{column}",
         f"By {_COLUMNS.get(column, column.replace('_', ' '))}",
-        (text + explain_marks(rows["seen_in_pretraining"])).strip(),
+        text.strip(),
         rows[kept].reset_index(drop=True),
         panels,
         _gaps(found, task, column),

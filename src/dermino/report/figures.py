@@ -85,14 +85,14 @@ def intervals(
             axes.plot(row.value, height, marker=look.marker, color=look.colour, markersize=7)
             axes.text(
                 0,
-                height + 0.2,
+                height + 0.24,
                 shortened(row.name) + row.mark,
                 transform=axes.get_yaxis_transform(),
                 parse_math=False,
             )
             axes.text(
                 1,
-                height + 0.2,
+                height + 0.24,
                 f"{row.value:.3f}",
                 transform=axes.get_yaxis_transform(),
                 horizontalalignment="right",
@@ -101,7 +101,7 @@ def intervals(
         edge = 0.08 * (limits[1] - limits[0])  # Leaves room for half a label at either end.
         ticks = np.array(MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(*limits))
         inner = ticks[(ticks > limits[0] + edge) & (ticks < limits[1] - edge)]
-        axes.set(xlim=limits, ylim=(-0.35, len(rows) - 0.25), xticks=inner, yticks=[])
+        axes.set(xlim=limits, ylim=(-0.35, len(rows) - 0.2), xticks=inner, yticks=[])
         axes.grid(axis="x")
         axes.spines["left"].set_visible(False)
 

@@ -12,7 +12,6 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from dermino.report.exhibit import Exhibit, Panel
 from dermino.report.metric_names import metric_title
 from dermino.report.results import CURVE_AXES, Results, TaskRecord
-from dermino.report.seen import explain_marks
 from dermino.report.style import Mark, draw
 
 _MEAN = "mean_"
@@ -71,7 +70,7 @@ def _exhibit(
     return Exhibit(
         f"{task.name}-{curve}",
         title,
-        (text + explain_marks(rows["seen_in_pretraining"])).strip(),
+        text.strip(),
         numbers.reset_index(drop=True),
         panels,
         legend=[encoder.name for encoder in found.encoders if encoder.name in shown],

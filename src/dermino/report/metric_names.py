@@ -30,8 +30,16 @@ _TITLES = {
     "jaccard_dataset": "Jaccard of all pixels",
     "dice_official": "Dice (authors' scripts)",
     "jaccard_official": "Jaccard (authors' scripts)",
+    "adaptive_ece": "Expected calibration error, equal bins",
+    "mce": "Maximum calibration error",
+    "nll": "Negative log likelihood",
     "ece": "Expected calibration error",
     "brier": "Brier score",
+}
+_PREFIXES = {
+    "mean_": ", mean of draws",
+    "scaled_": ", after temperature scaling",
+    "positive_": ", positive classes against the rest",
 }
 _HEADLINES = {
     "classification": ("macro_auroc", "macro_f1"),
@@ -41,7 +49,7 @@ _HEADLINES = {
     "segmentation": ("dice", "jaccard"),
     "caption": ("bleu_1", "bleu_2", "meteor", "cider", "rouge_1", "rouge_l"),
 }
-_SMALLER_IS_BETTER = {"error", "hd95", "ece", "brier", "gap", "difference", "size"}
+_SMALLER_IS_BETTER = {"error", "hd95", "ece", "mce", "nll", "brier", "gap", "difference", "size"}
 
 
 def metric_title(name: str) -> str:
@@ -49,7 +57,14 @@ def metric_title(name: str) -> str:
     if name in _TITLES:
         return _TITLES[name]
     title = known_title(name)
-    return title if title != name else name.replace("_", " ").capitalize()
+    if title != name:
+        return title
+    for prefix, said in _PREFIXES.items():
+        if name.startswith(prefix):
+            return f"{metric_title(name.removeprefix(prefix))}{said}"
+    if name.endswith("_gap"):
+        return f"{metric_title(name.removesuffix('_gap'))}, gap"
+    return name.replace("_", " ").capitalize()
 
 
 def smaller_is_better(name: str) -> bool:

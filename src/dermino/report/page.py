@@ -19,14 +19,16 @@ from dermino.report.bars import bar_exhibits
 from dermino.report.critical_difference import critical_differences
 from dermino.report.embedding_map import image_maps, label_maps, projections
 from dermino.report.exhibit import Exhibit
+from dermino.report.model_card import collect_cards
 from dermino.report.numbers import write_numbers
 from dermino.report.overlays import PREDICTED_COLOUR, TRUE_COLOUR
 from dermino.report.results import Exposure, Results, Seen
 from dermino.report.runs import RUN_FILES, Run, training_panels
-from dermino.report.seen import seen_title
+from dermino.report.seen import explain_marks, seen_title
 from dermino.report.style import Mark, marks
 from dermino.report.tables import class_counts, seen_table
 from dermino.report.task_section import task_section
+from dermino.report.write_cards import write_model_cards
 
 
 def report(
@@ -38,6 +40,7 @@ def report(
     maps: bool = False,
     cache: str | Path | None = None,
     tables: str | Path | None = None,
+    model_cards: str | Path | None = None,
 ) -> Path:
     """Write what an evaluation found as one self-contained HTML page.
 
@@ -65,6 +68,9 @@ def report(
         The feature cache that the evaluation used, for ``maps``. Default: that of the user.
     tables:
         Folder for the numbers of every figure as CSV and LaTeX; the page itself holds them too.
+    model_cards:
+        Folder for a model card of each encoder, as the Hugging Face hub wants them, and one page
+        with all.
 
     Raises
     ------
@@ -102,6 +108,7 @@ def report(
         true_colour=TRUE_COLOUR,
         predicted_colour=PREDICTED_COLOUR,
         overview=overview,
+        seen_marks=explain_marks(found.table["seen_in_pretraining"]),
         sections=sections,
         synthetic=[task for task in found.tasks if task.synthetic],
         looks=looks,
@@ -117,6 +124,11 @@ def report(
     if tables is not None:
         by_task = [exhibit for own in sections for exhibit in (own.numbers, *own.exhibits)]
         write_numbers([*overview, *by_task], tables)
+    if model_cards is not None:
+        cards = collect_cards(found, shown_runs)
+        write_model_cards(
+            cards, model_cards, environment, title=title or _title(found), style=Markup(style)
+        )
     return out
 
 

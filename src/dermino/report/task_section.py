@@ -21,6 +21,7 @@ from dermino.report.overlays import OverlayExample, overlay_examples
 from dermino.report.reliability import reliability
 from dermino.report.results import ProtocolRecord, Results, TaskRecord, scores
 from dermino.report.risk_coverage import risk_coverage
+from dermino.report.seen import explain_marks
 from dermino.report.significance import significance
 from dermino.report.style import Mark
 from dermino.report.tables import ResultTable, interval_panels, result_table
@@ -79,6 +80,11 @@ class TaskSection:
             self.rows[[*columns, "seen_in_pretraining", "note"]].reset_index(drop=True),
             across="encoder",
         )
+
+    @property
+    def marks(self) -> str:
+        """What the marks behind the encoders' names mean; nothing where there is none."""
+        return explain_marks(self.rows["seen_in_pretraining"])
 
     @property
     def pictures_gone(self) -> int:
