@@ -61,6 +61,20 @@ def test_classes_keep_their_shares_and_patients_stay_whole(
         assert count / 1000 == pytest.approx(fractions[side], abs=0.01)
 
 
+def test_every_split_gets_its_share_of_large_and_small_groups() -> None:
+    rng = np.random.default_rng(0)
+    lesions = np.repeat(np.arange(600), rng.choice([1, 2, 5], 600, p=[0.6, 0.3, 0.1]))
+    frame = pd.DataFrame({"image": [f"{row}.jpg" for row in range(len(lesions))]})
+    frame = frame.assign(dataset="a", lesion_id=lesions.astype(str), labels=[["x"]] * len(lesions))
+    fractions = {"train": 0.5, "val": 0.2, "test": 0.3}
+    result = split(Manifest.from_frame(frame, "."), fractions)
+    size = frame.groupby("lesion_id")["image"].transform("size").to_numpy()
+    for number in (1, 2, 5):
+        sides = Counter(np.array(result.column("split"))[size == number])
+        for name, share in fractions.items():
+            assert sides[name] / (size == number).sum() == pytest.approx(share, abs=0.02)
+
+
 def test_without_groups_the_shares_are_exact(archive: Manifest) -> None:
     result = split(archive, group=None)
     names = Counter(

@@ -25,9 +25,9 @@ def split(
 ) -> Manifest:
     """Write a ``split`` column in which every class keeps the fractions and no group is divided.
 
-    Rows with the same dataset and the same set of labels are one class. Groups of several images
-    are placed first, largest first, each where its classes are furthest below their share; the
-    single images then fill every class up.
+    Rows with the same dataset and the same set of labels are one class. Groups are placed largest
+    first, each where its classes are furthest below their share in proportion to it, so that every
+    split gets its share of large groups and of single images.
 
     Parameters
     ----------
@@ -63,17 +63,17 @@ def split(
     order = order[np.argsort(-sizes[order], kind="stable")]
 
     counts = np.bincount(strata)
-    wanted = counts[:, None] * shares
-    placed = np.zeros_like(wanted)
+    placed = np.zeros((len(counts), len(shares)))
     part = np.empty(len(manifest), dtype=np.int64)
     for index in track(order.tolist(), "Dividing groups"):
         rows = members[index]
         classes, added = np.unique(strata[rows], return_counts=True)
-        # How far each class of the group is below its share, relative to the size of the class;
-        # the total decides where classes tie.
-        lack = ((wanted - placed)[classes] * (added / counts[classes])[:, None]).sum(axis=0)
-        total = (shares * placed.sum() - placed.sum(axis=0)) / max(len(manifest), 1)
-        best = int(np.argmax(np.round(lack, 9) + 0.5 * total * len(rows)))
+        # How full each split would be, as in Webster's method of sharing out seats: weighed by how
+        # much of a class the group is; the total decides where classes tie.
+        full = (placed[classes] + added[:, None] / 2) / shares
+        full = (full * (added / counts[classes])[:, None]).sum(axis=0)
+        total = (placed.sum(axis=0) + len(rows) / 2) / shares / len(manifest)
+        best = int(np.argmin(np.round(full, 9) + 0.5 * total * len(rows)))
         part[rows] = best
         placed[classes, best] += added
     return manifest.with_columns(split=np.array(names, dtype=object)[part].tolist())
