@@ -98,7 +98,11 @@ class Encoder(nn.Module):
         Vision transformers give the class token after the last norm (or their own pooling where
         they have no class token), convolutional networks the pooled last map.
         """
-        return self._pool(self.backbone.forward_features(self._ready(images)))
+        return self(self._ready(images))
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return one vector an image that is normalised: (B, 3, H, W) float32 -> (B, D) float32."""
+        return self._pool(self.backbone.forward_features(pixels))
 
     def tokens(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the vector and the dense map: (B, D) and (B, h, w, C) float32.
