@@ -97,6 +97,6 @@ def query(
     )
     for name, rows in found.groupby("query", sort=False):
         typer.echo(f"{name}")
-        for row in rows.itertuples():
-            labels = ", ".join(row.labels) or "no label"
-            typer.echo(f"{row.rank:5d}  {row.similarity:.3f}  {labels}  {row.path}")
+        for row in rows.to_dict("records"):
+            labels = ", ".join(row["labels"]) or "no label"
+            typer.echo(f"{row['rank']:5d}  {row['similarity']:.3f}  {labels}  {row['path']}")

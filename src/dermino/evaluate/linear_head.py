@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -87,4 +86,4 @@ def new_head(dimension: int, readout: Readout, seed: int) -> nn.Linear:
 def standardisation(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return mean and deviation of each dimension, (D,); constant ones keep their unit."""
     deviation, mean = torch.std_mean(features, dim=0, correction=0)
-    return mean, torch.where(deviation > np.finfo(np.float32).eps, deviation, 1.0)
+    return mean, deviation.masked_fill(deviation < torch.finfo(deviation.dtype).eps, 1.0)
