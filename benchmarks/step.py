@@ -4,7 +4,9 @@ Run: python benchmarks/step.py [--architecture vits14] [--batch-size 8] [--proto
 Both get the same ready views (2 of 224 px and 8 of 98 px an image) and do all that turns them
 into new weights: masks, teacher, student, losses, gradients, clipping, AdamW, moving average.
 Equal for both: a separate head for patches, Sinkhorn-Knopp, drop path 0.3, precision.
-On a CPU CPU-seconds are counted, on a GPU seconds; the two take turns; medians of the rounds.
+On a CPU CPU-seconds are counted, on a GPU seconds; the two take turns; medians of the rounds. With
+--only one of them runs alone, which gives its peak memory on a GPU. The knowledge loss, which
+lightly-train has not, is timed apart and printed as a share of dermino's step.
 Needs the extra ``benchmark``; lightly-train is under the AGPL and no part of dermino.
 """
 
@@ -26,6 +28,7 @@ import torch
 from lightly.utils.scheduler import cosine_schedule
 from lightly_train._methods.dinov2.dinov2 import DINOv2, DINOv2AdamWViTArgs, DINOv2Args
 from lightly_train._models.dinov2_vit.dinov2_vit_package import DINOV2_VIT_PACKAGE
+from lightly_train._models.dinov2_vit.dinov2_vit_src.layers.block import Block
 from lightly_train._models.embedding_model import EmbeddingModel
 from lightly_train._torch_helpers import update_momentum
 
@@ -34,11 +37,14 @@ from dermino.pretrain.batch import Batch
 from dermino.pretrain.config import PretrainConfig
 from dermino.pretrain.launch import build_fabric
 from dermino.pretrain.method import METHODS
+from dermino.pretrain.objectives.knowledge import DiseasePrototypes, knowledge_loss
 from dermino.pretrain.schedules import Length
 from dermino.pretrain.trainer import Trainer
 from dermino.pretrain.views.masking import block_mask, masked_patch_targets
 
 GLOBAL, LOCAL, LOCAL_CROPS = 224, 98, 8
+WARMUP = 2
+CONTESTANTS = ("lightly-train", "dermino")
 ARCHITECTURES = {"vits14": "vit_small_patch14_dinov2", "vitb14": "vit_base_patch14_dinov2"}
 
 
@@ -71,6 +77,9 @@ class LightlyTrain:
         self.method.teacher_embedding_model.eval()
         self.method.teacher_head.eval()
         self.mixed = options.precision == "bf16-mixed"
+        if options.compile:
+            for block in (module for module in self.method.modules() if isinstance(module, Block)):
+                block.forward = torch.compile(block.forward)
 
     def step(self, views: list[torch.Tensor]) -> float:
         """Take one step on 2 global and the local views, each (B, 3, S, S)."""
@@ -95,7 +104,7 @@ class Dermino:
     def __init__(self, options: argparse.Namespace) -> None:
         config = PretrainConfig.model_validate(
             {
-                "method": "dermino" if options.concepts else "dinov2",
+                "method": "dinov2",
                 "model": {
                     "architecture": ARCHITECTURES[options.architecture],
                     "drop_path": options.drop_path,
@@ -103,12 +112,12 @@ class Dermino:
                 "head": {"num_prototypes": options.prototypes},
                 "batch_size_per_device": options.batch_size,
                 "precision": options.precision,
+                "compile": options.compile,
                 "steps": 1000,
             }
         )
         backbone = build_backbone(config.model, config.views, seed=0)
-        prototypes = torch.randn(options.concepts, backbone.embed_dim) if options.concepts else None
-        method = METHODS.get(config.method)(config, backbone, prototypes)
+        method = METHODS.get(config.method)(config, backbone, None)
         dataset: Any = SimpleNamespace(batch_size=options.batch_size)
         length = Length.of(config, 1000 * options.batch_size, options.batch_size)
         self.trainer = Trainer(
@@ -125,15 +134,14 @@ class Dermino:
         return float(sum(terms.values()))
 
     def batch(self, views: list[torch.Tensor]) -> Batch:
-        """Return the views as a batch with new masks and, for a knowledge loss, labels."""
-        size, concepts = self.options.batch_size, self.options.concepts
+        """Return the views as a batch with new masks."""
+        size = self.options.batch_size
         grid = (GLOBAL // 14, GLOBAL // 14)
         counts = masked_patch_targets(2 * size, grid[0] * grid[1], 0.5, (0.1, 0.5), self.random)
         blocks = [block_mask(grid, int(count), self.random).ravel() for count in counts]
         masks = torch.from_numpy(np.stack(blocks))
-        known = torch.zeros(size, concepts, dtype=torch.uint8)
-        known[: size // 2] = 1
         nothing = torch.empty(0)
+        no_labels = torch.empty(size, 0, dtype=torch.uint8)
         return Batch(
             global_crops=torch.cat(views[:2]),
             local_crops=torch.cat(views[2:]),
@@ -141,12 +149,27 @@ class Dermino:
             local_photometric=nothing,
             masks=masks,
             masked_indices=masks.flatten().nonzero().squeeze(1),
-            targets=torch.eye(size, concepts, dtype=torch.uint8),
-            known=known,
+            targets=no_labels,
+            known=no_labels,
             rows=torch.arange(size),
             unreadable=(),
             failure="",
         ).to(self.trainer.fabric.device)
+
+
+class Knowledge:
+    """The knowledge loss alone: prototypes, Eq. 6 on both global crops, gradients."""
+
+    def __init__(self, options: argparse.Namespace, embed_dim: int) -> None:
+        crops, device = 2 * options.batch_size, options.device
+        self.prototypes = DiseasePrototypes(torch.randn(options.concepts, embed_dim)).to(device)
+        self.features = torch.randn(crops, embed_dim, device=device, requires_grad=True)
+        self.targets = torch.eye(crops, options.concepts, dtype=torch.uint8, device=device)
+        self.known = torch.ones_like(self.targets)
+
+    def step(self, _: list[torch.Tensor]) -> None:
+        """Compute loss and gradients."""
+        knowledge_loss(self.prototypes(self.features), self.targets, self.known).backward()
 
 
 class Meter:
@@ -176,8 +199,10 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--prototypes", type=int, default=4096)
     parser.add_argument("--drop-path", type=float, default=0.3)
-    parser.add_argument("--concepts", type=int, default=0, help="with a knowledge loss on so many")
+    parser.add_argument("--concepts", type=int, default=602, help="of the knowledge loss")
     parser.add_argument("--precision", choices=["32-true", "bf16-mixed"], default="32-true")
+    parser.add_argument("--compile", action="store_true", help="the blocks of both")
+    parser.add_argument("--only", choices=CONTESTANTS, help="measure one of them alone")
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     options.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -186,12 +211,18 @@ def main() -> None:
     views = [
         torch.randn(options.batch_size, 3, size, size, device=options.device) for size in sizes
     ]
-    steps = {"lightly-train": LightlyTrain(options).step, "dermino": Dermino(options).step}
+    steps: dict[str, Callable[[list[torch.Tensor]], Any]] = {}
+    if options.only != "dermino":
+        steps["lightly-train"] = LightlyTrain(options).step
+    if options.only != "lightly-train":
+        dermino = Dermino(options)
+        steps["dermino"] = dermino.step
+        steps["knowledge"] = Knowledge(options, dermino.trainer.method.encoder.embed_dim).step
     meters = {name: Meter(options.device) for name in steps}
-    for round_ in range(options.rounds + 1):
+    for round_ in range(options.rounds + WARMUP):
         for name, step in steps.items():
             meters[name].time(partial(step, views))
-            if round_ == 0:
+            if round_ < WARMUP:
                 meters[name].seconds.clear()
     kind = "CPU-seconds" if options.device.type == "cpu" else "seconds"
     print(
@@ -199,10 +230,19 @@ def main() -> None:
         f"{options.precision}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
         f"lightly-train {version('lightly-train')}, {platform.processor() or platform.machine()}"
     )
-    for name, meter in meters.items():
-        print(f"{name:14} {median(meter.seconds):8.3f} {kind} a step")
-    ratio = median(meters["dermino"].seconds) / median(meters["lightly-train"].seconds)
-    print(f"dermino takes {ratio:.2f} of lightly-train's {kind}")
+    typical = {name: median(meter.seconds) for name, meter in meters.items()}
+    for name in CONTESTANTS:
+        if name in typical:
+            rate = options.batch_size / typical[name]
+            print(f"{name:14} {typical[name]:8.3f} {kind} a step, {rate:,.1f} images a second")
+    if "dermino" in typical:
+        share = typical["knowledge"] / typical["dermino"]
+        print(f"the knowledge loss on {options.concepts} concepts: {share:.3%} of dermino's step")
+    if options.only is None:
+        ratio = typical["dermino"] / typical["lightly-train"]
+        print(f"dermino takes {ratio:.2f} of lightly-train's {kind}")
+    elif options.device.type == "cuda":
+        print(f"peak memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
 
 
 if __name__ == "__main__":
