@@ -96,7 +96,7 @@ def test_nothing_about_single_images_is_kept_without_images(found: Results) -> N
         shown = task_section(found, _task(found, task), marks(ENCODERS), images=True)
         assert shown.overlays or shown.captions
         left = task_section(found, _task(found, task), marks(ENCODERS), images=False)
-        assert not left.captions + left.overlays
+        assert not left.captions | left.overlays
 
 
 def test_bars_hold_the_values_and_tell_what_was_seen(found: Results) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 
@@ -51,8 +50,12 @@ class TaskSection:
         In the order to be shown.
     exhibits:
         ROC curves, reliability, risk and coverage, subgroups, significance: whatever there is.
-    confusions, examples, hardest, captions, overlays:
+    confusions, examples, hardest:
         The rest, empty where the results or the privacy asked for do not allow it.
+    captions, overlays:
+        Examples of each protocol, by what people call it; empty likewise.
+    rows:
+        The results over all test images.
     """
 
     record: TaskRecord
@@ -65,8 +68,8 @@ class TaskSection:
     confusions: list[Confusion]
     examples: list[Example]
     hardest: list[HardCase]
-    captions: list[CaptionExample]
-    overlays: list[OverlayExample]
+    captions: dict[str, list[CaptionExample]]
+    overlays: dict[str, list[OverlayExample]]
     rows: pd.DataFrame
 
     @property
@@ -138,8 +141,8 @@ def task_section(
             task.labelled,
         ),
         hardest=hardest_cases(predictions, task.root, _HARD_CASES) if images and single else [],
-        captions=_captions(found, task) if images and task.kind == "caption" else [],
-        overlays=_overlays(found, task) if images and task.kind == "segmentation" else [],
+        captions=_captions(found, task) if images and task.kind == "caption" else {},
+        overlays=_overlays(found, task) if images and task.kind == "segmentation" else {},
         rows=rows,
     )
 
@@ -190,21 +193,22 @@ def _predictions(found: Results, task: TaskRecord, protocol: str) -> dict[str, p
     return {name: frame for name, frame in frames.items() if frame is not None}
 
 
-def _captions(found: Results, task: TaskRecord) -> list[CaptionExample]:
-    for protocol in found.protocols:
-        predictions = _predictions(found, task, protocol.name)
-        seed = found.evaluation.seed or 0
-        if examples := caption_examples(predictions, task.root, _CAPTIONS, seed):
-            return examples
-    return []
+def _captions(found: Results, task: TaskRecord) -> dict[str, list[CaptionExample]]:
+    seed = found.evaluation.seed or 0
+    examples = {
+        protocol.called: caption_examples(
+            _predictions(found, task, protocol.name), task.root, _CAPTIONS, seed
+        )
+        for protocol in found.protocols
+    }
+    return {asked: own for asked, own in examples.items() if own}
 
 
-def _overlays(found: Results, task: TaskRecord) -> list[OverlayExample]:
+def _overlays(found: Results, task: TaskRecord) -> dict[str, list[OverlayExample]]:
+    examples = {}
     for protocol in found.protocols:
         predictions = _predictions(found, task, protocol.name)
-        folders: dict[str, Path] = {
-            name: found.files(task.name, name, protocol.name) for name in predictions
-        }
-        if examples := overlay_examples(predictions, folders, task.root):
-            return examples
-    return []
+        folders = {name: found.files(task.name, name, protocol.name) for name in predictions}
+        if own := overlay_examples(predictions, folders, task.root):
+            examples[protocol.called] = own
+    return examples
