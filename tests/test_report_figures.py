@@ -143,7 +143,7 @@ def test_significance_prefers_the_permutation_test_and_mirrors_pairs(found: Resu
         for column, cell in zip(exhibit.grids[0].columns, own, strict=True)
     }
     assert cells["dermino", "dinov2"].text == "▲ +0.140"
-    assert cells["dinov2", "dermino"].text == "▼ -0.140"
+    assert cells["dinov2", "dermino"].text == "▼ −0.140"
     assert cells["dermino", "panderm"].text == "+0.070"
     assert cells["dermino", "dermino"].text == ""
     assert significance(found, _task(found, "masks")) is None

@@ -33,22 +33,25 @@ def critical_differences(found: Results, looks: Mapping[str, Mark]) -> Exhibit |
         None where ``dermino compare`` has not been run, or ranked fewer than three encoders or two
         tasks.
     """
-    table = found.ranks[(found.ranks["tasks"] > 1) & found.ranks["encoder"].isin(list(looks))]
     titles = {protocol.name: protocol.called for protocol in found.protocols}
+    ranks = found.ranks
+    table = ranks[
+        (ranks["tasks"] > 1) & ranks["encoder"].isin(list(looks)) & ranks["protocol"].isin(titles)
+    ]
     panels, shown = [], []
     for key, rows in table.groupby(["protocol", "metric"], sort=False):
         protocol, metric = map(str, key)
         if len(rows) < _FEWEST_ENCODERS:
             continue
         first = rows.iloc[0]
-        ranks = rows.set_index("encoder")["mean_rank"].sort_values(kind="stable")
+        means = rows.set_index("encoder")["mean_rank"].sort_values(kind="stable")
         difference = float(first["critical_difference"])
-        title = f"{titles.get(protocol, protocol)}: {metric_title(metric)}"
+        title = f"{titles[protocol]}: {metric_title(metric)}"
         detail = (
             f"{int(first['tasks'])} tasks, Friedman p {_p(float(first['friedman_p']))}, critical "
             f"difference {difference:.2f}"
         )
-        figure = _draw(ranks, difference, looks, title, f"ranks-{protocol}-{metric}")
+        figure = _draw(means, difference, looks, title, f"ranks-{protocol}-{metric}")
         panels.append(Panel(title, figure, detail))
         shown.append(rows)
     if not panels:

@@ -109,6 +109,9 @@ def _draw(
                 color=INK,
                 parse_math=False,
             )
+            if own["value"].isna().all():
+                middle = top - _HEADING - _LINE * len(encoders) / 2
+                axes.text((low + high) / 2, middle, "undefined", color=MUTED, ha="center")
             for line, encoder in enumerate(encoders):
                 if encoder in own.index:
                     value, start, stop = own.loc[encoder, _ENDS]
@@ -116,7 +119,9 @@ def _draw(
                     axes.plot([start, stop], [at] * 2, color=look.colour, linewidth=1.8)
                     axes.plot(value, at, marker=look.marker, color=look.colour, markersize=6)
         axes.set(xlim=(low - margin, high + margin), ylim=(-block * len(groups), 0), yticks=[])
-        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], prune="both"))
+        ticks = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high)
+        edge = 0.08 * (high - low + 2 * margin)  # Leaves room for half a label at either end.
+        axes.set_xticks([t for t in ticks if low - margin + edge < t < high + margin - edge])
         axes.tick_params(length=0, labelcolor=MUTED)
         axes.grid(axis="x")
         axes.spines["left"].set_visible(False)
@@ -136,29 +141,31 @@ def _heading(group: str, rows: pd.DataFrame) -> str:
 
 
 def _gaps(found: Results, task: TaskRecord, column: str) -> list[Grid]:
-    """Arrange gaps between the groups of a column: encoders by protocol and metric."""
+    """Arrange gaps between the groups of a column: encoders by metric, for each protocol."""
     rows = found.plain[(found.plain["task"] == task.name) & (found.plain["subgroup"] == column)]
     rows = rows[rows["value"].notna()]
     if rows.empty:
         return []
     titles = {protocol.name: protocol.called for protocol in found.protocols}
-    pairs = list(dict.fromkeys(zip(rows["protocol"], rows["metric"], strict=True)))
-    by_cell = {
-        (own["encoder"], own["protocol"], own["metric"]): [float(own[end]) for end in _ENDS]
-        for own in rows.to_dict("records")
-    }
-    columns = [f"{titles[protocol]}: {metric_title(metric)}" for protocol, metric in pairs]
-    body: list[tuple[str, Sequence[GridCell]]] = []
-    for encoder in found.encoders:
-        cells = []
-        for protocol, metric in pairs:
-            ends = by_cell.get((encoder.name, protocol, metric))
-            if ends is None:
-                cells.append(GridCell("–"))
-                continue
-            value, low, high = ends
-            interval = "" if math.isnan(low) else f"{low:.3f}–{high:.3f}"
-            cells.append(GridCell(f"{value:.3f}", interval))
-        if any(cell.text != "–" for cell in cells):
-            body.append((encoder.name, cells))
-    return [Grid(columns, body, "Gaps between the groups")]
+    grids = []
+    for protocol, own in rows.groupby("protocol", sort=False):
+        metrics = list(dict.fromkeys(own["metric"]))
+        by_cell = {
+            (row["encoder"], row["metric"]): [float(row[end]) for end in _ENDS]
+            for row in own.to_dict("records")
+        }
+        body: list[tuple[str, Sequence[GridCell]]] = [
+            (encoder.name, [_gap(by_cell.get((encoder.name, metric))) for metric in metrics])
+            for encoder in found.encoders
+            if own["encoder"].eq(encoder.name).any()
+        ]
+        title = f"{titles[str(protocol)]}: gaps between the groups"
+        grids.append(Grid([metric_title(metric) for metric in metrics], body, title))
+    return grids
+
+
+def _gap(ends: Sequence[float] | None) -> GridCell:
+    if ends is None:
+        return GridCell("–")
+    value, low, high = ends
+    return GridCell(f"{value:.3f}", "" if math.isnan(low) else f"{low:.3f}–{high:.3f}")

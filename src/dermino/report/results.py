@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from dermino.errors import UserError
 from dermino.report.comparisons import read_comparisons, read_ranks
 from dermino.report.metric_names import headline_metrics
+from dermino.report.results_table import EVALUATE_FIRST, read_table
 
 SCORE = "score:"
 # What learning curves vary, and how an axis calls it.
@@ -22,11 +23,7 @@ CURVE_AXES = {
     "images": "training images",
     "shots": "training images of each class",
 }
-NUMBERS = ["value", "ci_low", "ci_high", "n"]
-_KEY = ["encoder", "task", "protocol", "subgroup", "metric"]
-_COLUMNS = [*_KEY, *NUMBERS]
 _RecordT = TypeVar("_RecordT", bound="EncoderRecord | TaskRecord | ProtocolRecord")
-_MEASURE = "Make the folder with: dermino evaluate --encoder E --data MANIFEST --out RESULTS"
 
 
 class _Record(BaseModel):
@@ -198,8 +195,8 @@ class Results:
         """
         folder = Path(folder)
         if not folder.is_dir():
-            raise UserError(f"There is no folder of results '{folder}'.", _MEASURE)
-        return cls(folder, _read_table(folder / "results.csv"), _read_evaluation(folder))
+            raise UserError(f"There is no folder of results '{folder}'.", EVALUATE_FIRST)
+        return cls(folder, read_table(folder / "results.csv"), _read_evaluation(folder))
 
     @cached_property
     def comparisons(self) -> pd.DataFrame:
@@ -281,36 +278,6 @@ def _read_parquet(path: Path) -> pd.DataFrame | None:
     if missing:
         raise UserError(f"'{path}' lacks the column '{sorted(missing)[0]}'.", "Evaluate again.")
     return frame
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        raise UserError(f"There is no '{path}'.", _MEASURE)
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise UserError(f"'{path}' is not a readable table: {error}.", _MEASURE) from error
-    for column in _COLUMNS:
-        if column not in table.columns:
-            raise UserError(
-                f"'{path}' has no column '{column}'.", f"It needs: {', '.join(_COLUMNS)}."
-            )
-    if table.empty:
-        raise UserError(f"'{path}' has no rows.", _MEASURE)
-    for column in NUMBERS:
-        numbers = pd.to_numeric(table[column].replace("", "nan"), errors="coerce")
-        wrong = numbers.isna() & ~table[column].str.lower().isin(["", "nan"])
-        if wrong.any():
-            row = int(wrong.to_numpy().argmax())
-            raise UserError(
-                f"'{path}', row {row + 2}: {column} is '{table[column].iloc[row]}', not a number.",
-                "Correct the cell or evaluate again.",
-            )
-        table[column] = numbers
-    for column in ("seen_in_pretraining", "note"):
-        if column not in table.columns:
-            table[column] = ""
-    return table.drop_duplicates(_KEY, keep="last").reset_index(drop=True)
 
 
 def _read_evaluation(folder: Path) -> Evaluation:

@@ -29,7 +29,9 @@ def significance(found: Results, task: TaskRecord) -> Exhibit | None:
         None where ``dermino compare`` has not been run, or left nothing about the task.
     """
     rows = found.comparisons[found.comparisons["task"] == task.name]
-    rows = rows[rows["test"].isin(_TESTS) & rows["p_holm"].notna()]
+    # Points of a learning curve are compared for one draw only; their curves say more.
+    plain = [protocol.name for protocol in found.protocols]
+    rows = rows[rows["test"].isin(_TESTS) & rows["p_holm"].notna() & rows["protocol"].isin(plain)]
     if rows.empty:
         return None
     order = {name: place for place, name in enumerate(_TESTS)}
@@ -39,7 +41,7 @@ def significance(found: Results, task: TaskRecord) -> Exhibit | None:
     titles = {protocol.name: protocol.called for protocol in found.protocols}
     for key, own in rows.sort_index().groupby(["protocol", "metric"], sort=False):
         protocol, metric = map(str, key)
-        title = f"{titles.get(protocol, protocol)}: {metric_title(metric)}"
+        title = f"{titles[protocol]}: {metric_title(metric)}"
         grids.append(_matrix(found, own, title, smaller_is_better(metric)))
     tests = " or ".join(_TESTS[name] for name in _TESTS if rows["test"].eq(name).any())
     kept = ["protocol", "metric", "encoder", "other", "difference", "ci_low", "ci_high", "test"]
@@ -72,10 +74,9 @@ def _matrix(found: Results, rows: pd.DataFrame, title: str, smaller: bool) -> Gr
 
 
 def _cell(difference: float, p: float, smaller: bool) -> GridCell:
+    signed = f"{difference:+.3f}".replace("-", "−")
     said = "p < 0.001" if p < 0.001 else f"p {p:.3f}"
     if p >= _LEVEL or difference == 0:
-        return GridCell(f"{difference:+.3f}", said)
+        return GridCell(signed, said)
     better = (difference > 0) != smaller
-    return GridCell(
-        f"{'▲' if better else '▼'} {difference:+.3f}", said, _BETTER if better else _WORSE
-    )
+    return GridCell(f"{'▲' if better else '▼'} {signed}", said, _BETTER if better else _WORSE)

@@ -99,7 +99,7 @@ def result_table(
     groups: dict[str, int] = {}
     for column in columns:
         groups[titles[column.protocol]] = groups.get(titles[column.protocol], 0) + 1
-    sizes = sorted({int(n) for n in rows["n"].dropna()})
+    sizes = sorted({int(n) for n in rows.loc[rows["metric"].isin(metrics), "n"].dropna()})
     return ResultTable(
         list(groups.items()),
         [metric_title(column.metric) for column in columns],
