@@ -96,7 +96,7 @@ class CroppedVisionTransformer(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         prefix = self.vit.num_prefix_tokens
         if visible is not None:
-            seen = torch.take_along_dim(tokens[:, prefix:], visible.unsqueeze(-1), dim=1)
+            seen = take_patches(tokens[:, prefix:], visible)
             tokens = torch.cat([tokens[:, :prefix], seen], dim=1)
         tokens = self.vit.norm_pre(tokens)
         images, length, _ = tokens.shape
@@ -174,6 +174,11 @@ class MaskedVisionTransformer(CroppedVisionTransformer):
         if masks is not None:
             tokens = torch.where(masks.unsqueeze(-1), self.mask_token.to(tokens.dtype), tokens)
         return self._transform(self._add_position(tokens, height, width), paths, wanted=wanted)
+
+
+def take_patches(patches: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Return the patches at the given places: (B, N, D) and (B, M) int64 -> (B, M, D)."""
+    return torch.take_along_dim(patches, places.unsqueeze(-1), dim=1)
 
 
 def _places(wanted: torch.Tensor, images: int, length: int, prefix: int) -> torch.Tensor:

@@ -10,6 +10,7 @@ from torch import nn
 
 from dermino.errors import UserError, unknown
 from dermino.models.hub import fetch
+from dermino.models.pooled_tower import PooledTower
 from dermino.models.preprocess import Preprocess
 from dermino.models.weights import read_state
 
@@ -22,7 +23,7 @@ _BY_HAND = (
 )
 
 
-class OpenClipTower(nn.Module):
+class OpenClipTower(PooledTower):
     """The image tower of an open_clip model.
 
     Parameters
@@ -52,7 +53,7 @@ class OpenClipTower(nn.Module):
                     "Use its projected features.",
                 )
         self.visual = visual
-        self.num_features, self.feature_info = self._probe()
+        self._probe(_side(visual.image_size))
 
     @property
     def num_classes(self) -> int:
@@ -62,10 +63,6 @@ class OpenClipTower(nn.Module):
     def forward_features(self, pixels: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) normalised -> (B, D), pooled."""
         return self.visual(pixels)
-
-    def forward_head(self, features: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
-        """Return the features as they are: the tower has pooled them."""
-        return features
 
     def forward_intermediates(
         self,
@@ -79,15 +76,6 @@ class OpenClipTower(nn.Module):
             pixels, indices=indices, normalize_intermediates=norm, output_fmt=output_fmt
         )
         return given["image_features"], given["image_intermediates"]
-
-    @torch.no_grad()
-    def _probe(self) -> tuple[int, list[dict[str, int]]]:
-        """Width of the features, and width and stride of every map, from one black image."""
-        side = _side(self.visual.image_size)
-        black = torch.zeros(1, 3, side, side)
-        features, maps = self.forward_intermediates(black, None, True, "NCHW")
-        info = [{"num_chs": one.shape[1], "reduction": side // one.shape[-1]} for one in maps]
-        return features.shape[1], info
 
 
 def load_open_clip(

@@ -6,10 +6,10 @@ import inspect
 from typing import Any
 
 import torch
-from torch import nn
 
 from dermino.errors import UserError
 from dermino.models.hub import fetch
+from dermino.models.pooled_tower import PooledTower
 from dermino.models.preprocess import Preprocess
 
 _LAST_NORMS = ("layernorm", "norm", "post_layernorm")
@@ -17,7 +17,7 @@ _RESAMPLING = {2: "bilinear", 3: "bicubic"}
 _SHOWN = 8
 
 
-class TransformersTower(nn.Module):
+class TransformersTower(PooledTower):
     """The vision part of a transformers model.
 
     Features are what each family publishes: the pooled output of CLIP and SigLIP, the class token
@@ -49,15 +49,12 @@ class TransformersTower(nn.Module):
         self._options = {"output_hidden_states": True}
         if "interpolate_pos_encoding" in forward:
             self._options["interpolate_pos_encoding"] = True
-        self.num_features, self.feature_info = self._probe()
+        size = getattr(self.config, "image_size", None) or 224
+        self._probe(size if isinstance(size, int) else size[0])
 
     def forward_features(self, pixels: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) normalised -> (B, D), pooled."""
         return self._pooled(self.model(pixels, **self._options))
-
-    def forward_head(self, features: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
-        """Return the features as they are: :meth:`forward_features` has pooled them."""
-        return features
 
     def forward_intermediates(
         self,
@@ -104,16 +101,6 @@ class TransformersTower(nn.Module):
             patches = normed[:, normed.shape[1] - rows * columns :]
             maps.append(patches.transpose(1, 2).unflatten(2, (rows, columns)))
         return maps
-
-    @torch.no_grad()
-    def _probe(self) -> tuple[int, list[dict[str, int]]]:
-        """Width of the features, and width and stride of every map, from one black image."""
-        size = getattr(self.config, "image_size", None) or 224
-        side = size if isinstance(size, int) else size[0]
-        black = torch.zeros(1, 3, side, side)
-        features, maps = self.eval().forward_intermediates(black, None, True, "NCHW")
-        info = [{"num_chs": one.shape[1], "reduction": side // one.shape[-1]} for one in maps]
-        return features.shape[1], info
 
 
 def load_transformers(model_id: str) -> tuple[Any, Preprocess | None]:

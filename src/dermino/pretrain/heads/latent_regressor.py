@@ -9,6 +9,9 @@ from timm.layers import LayerScale, Mlp, build_sincos2d_pos_embed
 from torch import nn
 from torch.nn import functional as F
 
+from dermino.models.masked_vit import take_patches
+from dermino.models.scratch import init_linear_layers
+
 
 class CrossAttentionBlock(nn.Module):
     """Queries look at visible latents and at each other, then pass through a perceptron.
@@ -94,10 +97,7 @@ class LatentRegressor(nn.Module):
         self.norm = nn.LayerNorm(embed_dim, eps=1e-6)
         self.align = nn.Linear(embed_dim, target_dim)
         nn.init.trunc_normal_(self.mask_query, std=0.02)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
+        init_linear_layers(self)
 
     def forward(
         self,
@@ -116,8 +116,8 @@ class LatentRegressor(nn.Module):
             (B, V) and (B, M) int64 places of the patches.
         """
         positions = self.position.expand(len(latents), -1, -1)
-        latent_position = torch.take_along_dim(positions, visible.unsqueeze(-1), dim=1)
-        query_position = torch.take_along_dim(positions, masked.unsqueeze(-1), dim=1)
+        latent_position = take_patches(positions, visible)
+        query_position = take_patches(positions, masked)
         queries = self.mask_query.expand(len(latents), masked.shape[1], -1)
         for block in self.blocks:
             queries = block(queries, latents, query_position, latent_position)

@@ -9,6 +9,9 @@ from timm.layers import build_sincos2d_pos_embed
 from timm.models.vision_transformer import Block
 from torch import nn
 
+from dermino.models.masked_vit import take_patches
+from dermino.models.scratch import init_linear_layers
+
 
 class PixelDecoder(nn.Module):
     """A light transformer over visible latents and mask tokens (He et al. 2022, section 3).
@@ -47,10 +50,7 @@ class PixelDecoder(nn.Module):
         self.norm = norm_layer(dim)
         self.predict = nn.Linear(dim, 3 * patch_size**2)
         nn.init.normal_(self.mask_token, std=0.02)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
+        init_linear_layers(self)
 
     def forward(
         self,
@@ -70,14 +70,10 @@ class PixelDecoder(nn.Module):
         """
         positions = self.position.expand(len(latents), -1, -1)
         prefix = self.embed(class_tokens).unsqueeze(1)
-        seen = self.embed(latents) + _take(positions, visible)
-        hidden = self.mask_token + _take(positions, masked)
+        seen = self.embed(latents) + take_patches(positions, visible)
+        hidden = self.mask_token + take_patches(positions, masked)
         # Attention does not see the order: hidden patches simply come last.
         tokens = torch.cat([prefix, seen, hidden.to(seen.dtype)], dim=1)
         for block in self.blocks:
             tokens = block(tokens)
         return self.predict(self.norm(tokens[:, -masked.shape[1] :]))
-
-
-def _take(tokens: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    return torch.take_along_dim(tokens, places.unsqueeze(-1), dim=1)
