@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any, ClassVar
 
@@ -53,6 +53,12 @@ def unknown(kind: str, name: str, options: Iterable[str]) -> UserError:
     options = sorted(options)
     guess = nearest(name, options)
     hint = f"Did you mean '{guess}'? " if guess else ""
-    more = f" and {len(options) - _SHOWN} more" if len(options) > _SHOWN else ""
-    known = ", ".join(options[:_SHOWN]) + more if options else "none"
+    known = first_of(options, _SHOWN) if options else "none"
     return UserError(f"Unknown {kind} '{name}'.", f"{hint}Known: {known}.")
+
+
+def first_of(items: Sequence[object], number: int, separator: str = ", ") -> str:
+    """Join the first items for a message, and say how many more there are."""
+    shown = separator.join(str(item) for item in items[:number])
+    more = len(items) - number
+    return f"{shown}{separator.lstrip(',')}and {more} more" if more > 0 else shown

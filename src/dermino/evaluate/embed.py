@@ -4,18 +4,70 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dermino.data.manifest import read_manifests
+from dermino.data.manifest import Manifest, read_manifests
 from dermino.errors import UserError
-from dermino.evaluate.candidate import load_candidates
+from dermino.evaluate.candidate import Candidate, load_candidates
 from dermino.evaluate.feature_cache import FeatureCache
 from dermino.evaluate.features import check_files, extract, resolve_device
 from dermino.files import atomic_path, writable_file
 from dermino.progress import console
+
+
+@dataclass(frozen=True)
+class EmbeddedImages:
+    """The images of manifests as an encoder sees them.
+
+    Parameters
+    ----------
+    manifest:
+        The n images.
+    candidate:
+        The encoder.
+    features:
+        (n, D) float32.
+    """
+
+    manifest: Manifest
+    candidate: Candidate
+    features: np.ndarray
+
+    @classmethod
+    def compute(
+        cls,
+        encoder: str,
+        data: Sequence[str | Path],
+        image_size: int | None,
+        device: str,
+        cache: str | Path | None,
+        batch_size: int,
+        workers: int | None,
+    ) -> EmbeddedImages:
+        """Read manifests and compute the features that the cache lacks.
+
+        Parameters are those of :func:`embed`.
+
+        Raises
+        ------
+        UserError
+            If there is no image, one is missing or cannot be read, or the encoder cannot be had.
+        """
+        feature_cache = FeatureCache(cache)
+        where = resolve_device(device)
+        manifest = read_manifests(data)
+        if not len(manifest):
+            raise UserError("The manifest has no image.")
+        paths = manifest.paths()
+        check_files(paths)
+        candidate = load_candidates([encoder], image_size, where)[0]
+        features = extract(candidate.encoder, paths, feature_cache, batch_size, workers)
+        return cls(manifest, candidate, features)
 
 
 def embed(
@@ -63,16 +115,9 @@ def embed(
     out = writable_file(out)
     if out.suffix != ".parquet":
         raise UserError(f"'{out}' does not end in .parquet.", "Features are written as Parquet.")
-    feature_cache = FeatureCache(cache)
-    where = resolve_device(device)
-    manifest = read_manifests(data)
-    if not len(manifest):
-        raise UserError("The manifest has no image.")
-    paths = manifest.paths()
-    check_files(paths)
-    candidate = load_candidates([encoder], image_size, where)[0]
-    features = extract(candidate.encoder, paths, feature_cache, batch_size, workers)
-    described = {**candidate.describe(), "root": str(manifest.root.absolute())}
+    embedded = EmbeddedImages.compute(encoder, data, image_size, device, cache, batch_size, workers)
+    manifest, features = embedded.manifest, embedded.features
+    described = {**embedded.candidate.describe(), "root": str(manifest.root.absolute())}
     table = manifest.table.select(["image", "dataset", "split"]).append_column(
         "feature", pa.FixedSizeListArray.from_arrays(features.ravel(), features.shape[1])
     )

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from dermino.data.images import UnreadableImage, read_image
 from dermino.data.reference import Reference, exists
-from dermino.errors import UserError
+from dermino.errors import UserError, first_of
 from dermino.evaluate.feature_cache import FeatureCache
 from dermino.models.encoder import Encoder
 from dermino.models.preprocess import Preprocess
@@ -69,10 +69,9 @@ def check_files(paths: Sequence[Reference]) -> None:
     """Prove that all images are there; a UserError names those that are not."""
     missing = [path for path in paths if not exists(path)]
     if missing:
-        shown = "\n".join(str(path) for path in missing[:_SHOWN])
-        more = f"\nand {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+        shown = first_of(missing, _SHOWN, "\n")
         raise UserError(
-            f"{len(missing)} of {len(paths)} images are missing:\n{shown}{more}",
+            f"{len(missing)} of {len(paths)} images are missing:\n{shown}",
             "Put them back, or set them aside with: dermino data check",
         )
 
@@ -265,9 +264,8 @@ def _check_finite(
 
 
 def _unreadable_images(errors: list[UnreadableImage]) -> UserError:
-    shown = "\n".join(str(error.message) for error in errors[:_SHOWN])
-    more = f"\nand {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
+    shown = first_of([error.message for error in errors], _SHOWN, "\n")
     return UserError(
-        f"{len(errors)} images cannot be read:\n{shown}{more}",
+        f"{len(errors)} images cannot be read:\n{shown}",
         "Set them aside with: dermino data check. The features of all others have been kept.",
     )

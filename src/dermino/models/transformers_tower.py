@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from dermino.errors import UserError
+from dermino.errors import UserError, first_of
 from dermino.models.hub import fetch
 from dermino.models.pooled_tower import PooledTower
 from dermino.models.preprocess import Preprocess
@@ -133,10 +133,9 @@ def load_transformers(model_id: str) -> tuple[Any, Preprocess | None]:
     )
     missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)
     if missing:
-        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
         raise UserError(
             f"The weights of 'hf:{model_id}' do not fill a {type(model).__name__}.",
-            f"{len(missing)} missing: {', '.join(missing[:_SHOWN])}{more}",
+            f"{len(missing)} missing: {first_of(missing, _SHOWN)}",
         )
     return model, _preprocess(model_id)
 

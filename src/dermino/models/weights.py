@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from dermino.errors import UserError
+from dermino.errors import UserError, first_of
 from dermino.models.encoder_file import FILE_NAME
 from dermino.models.huggingface import MARKER, State, from_huggingface
 from dermino.models.layouts import to_timm
@@ -153,7 +153,7 @@ def load_into(model: nn.Module, state: State, origin: str) -> None:
         raise UserError(
             f"The weights of '{origin}' do not fit the model.",
             "\n".join(
-                _listing(title, keys)
+                f"{len(keys)} {title}: {first_of(keys, _SHOWN)}"
                 for title, keys in (
                     ("missing", missing),
                     ("unexpected", unexpected),
@@ -193,11 +193,6 @@ def _check_width(model: Any, state: State, origin: str) -> None:
 
 def _ending(state: State, *endings: str) -> torch.Tensor | None:
     return next((value for key, value in state.items() if key.endswith(endings)), None)
-
-
-def _listing(title: str, keys: list[str]) -> str:
-    more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
-    return f"{len(keys)} {title}: {', '.join(keys[:_SHOWN])}{more}"
 
 
 def infer_architecture(state: State, origin: str) -> str:

@@ -16,10 +16,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dermino.data.manifest import Manifest, read_manifests
+from dermino.data.manifest import Manifest
 from dermino.data.reference import Reference
 from dermino.errors import UserError
 from dermino.evaluate.candidate import load_candidates
+from dermino.evaluate.embed import EmbeddedImages
 from dermino.evaluate.feature_cache import FeatureCache
 from dermino.evaluate.features import check_files, extract, resolve_device
 from dermino.files import writable_folder, write_json, write_text
@@ -49,27 +50,15 @@ def build_index(
 
     Parameters
     ----------
-    encoder:
-        A name as :func:`dermino.models.load.load_encoder` takes it.
-    data:
-        Manifests.
     out:
         Folder of the index.
-    image_size:
-        Side of the encoder's input in pixels, where it should differ from its own.
     target_recall:
         Share of the true ten nearest to find, where an archive is too large to compare every
         image; what was reached is stated.
     exact:
         Compare every image, however large the archive.
-    device:
-        ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ...
-    cache:
-        Folder of the feature cache. Default: that of the user.
-    batch_size:
-        Images in a forward pass.
-    workers:
-        Processes that decode images. Default: as many as there are cores.
+    encoder, data, image_size, device, cache, batch_size, workers:
+        See :func:`dermino.evaluate.embed.embed`.
 
     Raises
     ------
@@ -78,21 +67,13 @@ def build_index(
     """
     load_faiss()
     folder = writable_folder(out)
-    feature_cache = FeatureCache(cache)
-    where = resolve_device(device)
-    manifest = read_manifests(data)
-    if not len(manifest):
-        raise UserError("The manifest has no image.")
-    paths = manifest.paths()
-    check_files(paths)
-    candidate = load_candidates([encoder], image_size, where)[0]
-    features = extract(candidate.encoder, paths, feature_cache, batch_size, workers)
-    index = VectorIndex.build(features, target_recall, exact)
+    embedded = EmbeddedImages.compute(encoder, data, image_size, device, cache, batch_size, workers)
+    index = VectorIndex.build(embedded.features, target_recall, exact)
     index.write(folder / _INDEX)
-    manifest.write(folder / _ROWS)
+    embedded.manifest.write(folder / _ROWS)
     description = {
         "version": _VERSION,
-        "encoder": candidate.describe(),
+        "encoder": embedded.candidate.describe(),
         "images": len(index),
         "dimension": index.dimension,
         "datasets": [str(Path(path).absolute()) for path in data],
@@ -100,7 +81,7 @@ def build_index(
     }
     # Last: a folder with a description is whole.
     write_json(folder / _DESCRIPTION, description)
-    archive = Archive(folder, index, manifest, description)
+    archive = Archive(folder, index, embedded.manifest, description)
     console.print(f"{archive.summary}\n{folder}", markup=False, soft_wrap=True)
     return archive
 
@@ -235,10 +216,8 @@ def query_index(
         CSV file for the results.
     html:
         Page that shows them; it holds small copies of the pictures.
-    device:
-        ``auto``, ``cpu``, ``cuda``, ...
-    cache:
-        Folder of the feature cache. Default: that of the user.
+    device, cache:
+        See :func:`dermino.evaluate.embed.embed`.
 
     Returns
     -------

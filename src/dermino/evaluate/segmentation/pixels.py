@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from dermino.data.images import decode, open_image, read_bytes, upright_size
 from dermino.data.reference import Reference
-from dermino.errors import UserError
+from dermino.errors import UserError, first_of
 from dermino.evaluate.features import decoded_side, loader_workers
 from dermino.evaluate.segmentation.lesion_mask import read_lesion_mask
 from dermino.evaluate.segmentation.row_file import read_rows, row_writer
@@ -155,8 +155,7 @@ def _decode(pairs: _Pairs, files: Sequence[Path], batch_size: int, workers: int 
 def _unusable(problems: Sequence[UserError]) -> UserError:
     if len(problems) == 1:
         return problems[0]
-    shown = "\n".join(problem.message for problem in problems[:_SHOWN])
-    more = f"\nand {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+    shown = first_of([problem.message for problem in problems], _SHOWN, "\n")
     return UserError(
-        f"{len(problems)} images or masks cannot be used:\n{shown}{more}", problems[0].remedy
+        f"{len(problems)} images or masks cannot be used:\n{shown}", problems[0].remedy
     )
