@@ -74,6 +74,22 @@ def test_patch_loss_is_equation_4_over_masked_patches() -> None:
     np.testing.assert_allclose(float(ours), expected / 4, rtol=1e-6)
 
 
+def test_distillation_takes_any_floating_type_and_keeps_float64() -> None:
+    student, teacher = rng.normal(size=(6, 9)), softmax(rng.normal(size=(6, 9)))
+    masks = torch.tensor([[1, 1, 0], [0, 0, 0], [1, 1, 1], [1, 0, 0]], dtype=torch.bool)
+    ours = patch_loss(torch.tensor(student), torch.tensor(teacher), masks)
+    entropy = -(teacher * log_softmax(student / 0.1)).sum(axis=1)
+    expected = (entropy * [1 / 2, 1 / 2, 1 / 3, 1 / 3, 1 / 3, 1]).sum() / 4
+    assert ours.item() == pytest.approx(expected, rel=1e-12)
+    half = [torch.tensor(x).bfloat16().view(2, 3, 9) for x in (student, teacher)]
+    exact = [x.double() for x in half]
+    assert image_loss(half[0], None, half[1])[0].dtype == torch.float32
+    for pair in (half, exact):  # No local crop counts as one pair, as in DINOv2: 2 + 1.
+        log_student = log_softmax(exact[0].numpy() / 0.1)
+        expected = -(exact[1].numpy()[::-1] * log_student).sum(axis=2).mean(axis=1).sum() / 3
+        assert image_loss(pair[0], None, pair[1])[0].item() == pytest.approx(expected, rel=1e-6)
+
+
 def koleo_numpy(features: np.ndarray) -> float:
     x = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-8)
     dots = x @ x.T

@@ -39,6 +39,7 @@ def test_the_papers_run_is_40000_steps_with_its_learning_rate() -> None:
     assert schedules.at(12_000).teacher_temp == 0.07
     assert schedules.at(0).momentum == 0.992
     assert schedules.at(40_000).weight_decay == 0.2
+    assert config.model.drop_path == PretrainConfig().model.drop_path == 0.4  # run.sh
 
 
 def test_steps_stretch_every_schedule() -> None:
@@ -50,6 +51,7 @@ def test_steps_stretch_every_schedule() -> None:
 
 def test_layers_weight_decay_and_patch_embedding_follow_dinov2() -> None:
     assert layer_id("pos_embed", 12) == layer_id("vit.patch_embed.proj.weight", 12) == 0
+    assert layer_id("vit.reg_token", 12) == layer_id("register_tokens", 12) == 0
     assert layer_id("vit.blocks.3.attn.qkv.weight", 12) == 4
     assert layer_id("vit.norm.weight", 12) == 13
     rule = backbone_rule("vit.patch_embed.proj.weight", 12, 0.9, 0.2)

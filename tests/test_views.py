@@ -183,3 +183,21 @@ def test_block_masks_come_within_two_patches_of_their_target() -> None:
         assert max(counts) <= target
         assert np.mean(counts) > target - 2
     assert block_mask((16, 16), 0, random).sum() == 0
+
+
+def test_a_block_covers_at_most_half_the_rows_of_an_odd_grid() -> None:
+    class Largest:
+        """Draws 1: the largest block, as square as the grid allows."""
+
+        def random(self) -> float:
+            return 1.0
+
+        def uniform(self, low: float, high: float) -> float:
+            return 0.0
+
+        def integers(self, low: int, high: int) -> int:
+            return low
+
+    # DINOv2 (train.py) allows 0.5 * 210 // 14 * 210 // 14 = 105 patches, not int(225 / 2) = 112:
+    # 10 x 10 patches, not the 11 x 11 that would round up from 112.
+    assert block_mask((15, 15), 225, Largest()).sum() == 100  # type: ignore[arg-type]

@@ -43,7 +43,7 @@ class ModelConfig(Config):
 
     architecture: str = "vit_base_patch14_dinov2"
     init: str | None = None
-    drop_path: float = Field(0.3, ge=0, lt=1)
+    drop_path: float = Field(0.4, ge=0, lt=1)
     checkpoint_activations: bool = False
     model_args: dict[str, Any] = Field(default_factory=dict)
 

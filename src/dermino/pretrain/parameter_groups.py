@@ -12,7 +12,15 @@ from torch import nn
 from dermino.pretrain.config import OptimizerConfig
 
 _BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
-_FIRST_LAYER = ("pos_embed", "patch_embed", "mask_token", "cls_token", "reg_token")
+# Registers have timm's name or DINOv2's.
+_FIRST_LAYER = (
+    "pos_embed",
+    "patch_embed",
+    "mask_token",
+    "cls_token",
+    "reg_token",
+    "register_tokens",
+)
 _NO_WEIGHT_DECAY = ("norm", "gamma")
 
 

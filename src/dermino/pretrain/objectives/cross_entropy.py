@@ -16,16 +16,17 @@ def prototype_cross_entropy(
     Parameters
     ----------
     student:
-        (..., K) logits.
+        (..., K) logits, of any floating type.
     teacher:
-        (..., K) non-negative weights; rows need not sum to one.
+        (..., K) non-negative weights, of any floating type; rows need not sum to one.
     student_temp:
         Temperature T of the student.
 
     Returns
     -------
-    (...) float32.
+    (...) float32, or float64 of float64 logits.
     """
-    scaled = student.float() / student_temp
+    scaled = student.to(torch.promote_types(student.dtype, torch.float32)) / student_temp
+    teacher = teacher.to(scaled.dtype)
     attraction = torch.linalg.vecdot(teacher, scaled)
     return teacher.sum(dim=-1) * torch.logsumexp(scaled, dim=-1) - attraction

@@ -24,7 +24,8 @@ def image_loss(
         L^{Global} = -\frac{1}{N_g(1+N_l)} \sum_i \sum_k p_{t}^{(i,k)} \log p_{s,g}^{(i,k)}, \quad
         L^{Local} = -\frac{1}{N_g(1+N_l)} \sum_m \sum_n \sum_k p_{t}^{(m,k)} \log p_{s,l}^{(n,k)}
 
-    With two global crops N_g(1 + N_l) is the number of pairs, 18 in the paper. Eq. 1 pairs crop i
+    With two global crops N_g(1 + N_l) is the number of pairs, 18 in the paper. Without local crops
+    it is 3, as in DINOv2, which counts one local pair at least. Eq. 1 pairs crop i
     of the student with crop i of the teacher; DINOv2 and the authors' code pair it with the other
     crop, which is the default here.
 

@@ -33,6 +33,6 @@ def patch_loss(
         Student temperature.
     """
     per_crop = masks.sum(dim=1)
-    weights = (1.0 / per_crop.clamp(min=1)).repeat_interleave(per_crop, output_size=len(student))
+    masked = per_crop.repeat_interleave(per_crop, output_size=len(student))
     entropy = prototype_cross_entropy(student, teacher, student_temp)
-    return (entropy * weights).sum() / len(masks)
+    return (entropy / masked).sum() / len(masks)

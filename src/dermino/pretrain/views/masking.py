@@ -104,9 +104,9 @@ def block_mask(
 ) -> np.ndarray:
     """Mask about ``target`` patches of a grid with rectangular blocks.
 
-    A block has at least four patches (or what is left of the target), at most ``max_ratio`` of the
-    grid, and an aspect ratio drawn log-uniformly from 0.3 to 1/0.3. Blocks are added until the
-    target is met or ten draws in a row fit nowhere.
+    A block has at least four patches (or what is left of the target), at most those of
+    int(``max_ratio`` rows) whole rows, as in DINOv2, and an aspect ratio drawn log-uniformly from
+    0.3 to 1/0.3. Blocks are added until the target is met or ten draws in a row fit nowhere.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def block_mask(
     """
     rows, columns = grid
     mask = np.zeros(grid, dtype=bool)
-    largest = int(max_ratio * rows * columns)
+    largest = int(max_ratio * rows) * columns
     low, high = math.log(_MIN_ASPECT), math.log(1 / _MIN_ASPECT)
     count = 0
     while count < target:
