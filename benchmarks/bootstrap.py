@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
 
 from dermino.evaluate.bootstrap import Bootstrap
-from dermino.evaluate.metrics import METRICS, Predictions
+from dermino.evaluate.classification import CLASSIFICATION_METRICS, Predictions
 
 NAMES = ("macro_auroc", "macro_f1", "balanced_accuracy")
 
@@ -52,7 +52,7 @@ def main() -> None:
     options = parser.parse_args()
 
     bootstrap = Bootstrap(replicates=options.replicates)
-    metrics = {name: METRICS[name] for name in NAMES}
+    metrics = {name: CLASSIFICATION_METRICS[name] for name in NAMES}
     seconds = []
     for _ in range(3):
         sample = predictions(options.n, options.classes)  # anew: nothing prepared is reused

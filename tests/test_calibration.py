@@ -36,8 +36,8 @@ from dermino.evaluate.calibration.reliability import (
 )
 from dermino.evaluate.calibration.selective import RiskCoverage
 from dermino.evaluate.calibration.temperature import fit_temperature
+from dermino.evaluate.classification import Predictions
 from dermino.evaluate.derive import make_task
-from dermino.evaluate.metrics import Predictions
 from dermino.evaluate.pooled import PooledScore
 
 

@@ -20,11 +20,11 @@ from sklearn.neighbors import KNeighborsClassifier
 from dermino.cli.main import main
 from dermino.data.manifest import Manifest, SourceInfo
 from dermino.errors import UserError
+from dermino.evaluate.classification import CLASSIFICATION_METRICS
 from dermino.evaluate.derive import derive_tasks
 from dermino.evaluate.embed import embed
 from dermino.evaluate.evaluate import evaluate
 from dermino.evaluate.leakage import SeenImages, run_folder, seen_in_pretraining
-from dermino.evaluate.metrics import METRICS
 from dermino.evaluate.protocol import PROTOCOLS, Outcome, Trial
 from dermino.evaluate.protocols.linear import LinearProbe
 from dermino.evaluate.protocols.retrieval import Retrieval
@@ -336,7 +336,7 @@ def test_results_fit_a_terminal_of_80_columns(capsys: pytest.CaptureFixture[str]
     }
     row |= {"seen_in_pretraining": "images+labels", "note": ""}
     row["encoder"] = "sixteen-letters-"
-    table = pd.DataFrame([{**row, "metric": name} for name in METRICS])
+    table = pd.DataFrame([{**row, "metric": name} for name in CLASSIFICATION_METRICS])
     print_results(table, Console(width=80))
     lines = capsys.readouterr().out.splitlines()
     (line,) = (line for line in lines if "sixteen" in line)

@@ -15,6 +15,7 @@ from dermino.errors import UserError
 from dermino.evaluate.analyses.fairness import Fairness
 from dermino.evaluate.analysis import Answered
 from dermino.evaluate.bootstrap import Bootstrap
+from dermino.evaluate.classification import CLASSIFICATION_METRICS, Predictions
 from dermino.evaluate.derive import make_task
 from dermino.evaluate.fairness.decisions import chosen_classes, decide, specificity_thresholds
 from dermino.evaluate.fairness.gaps import (
@@ -24,7 +25,6 @@ from dermino.evaluate.fairness.gaps import (
     metric_gap,
 )
 from dermino.evaluate.fairness.positive import POSITIVE_METRICS, merge
-from dermino.evaluate.metrics import METRICS, Predictions
 from dermino.evaluate.subgroups import divide
 
 CLASSES = ["benign", "melanoma", "nevus"]
@@ -132,7 +132,7 @@ def test_gaps_of_decisions_equal_those_of_the_definition_and_fairlearn() -> None
 
 def test_permutation_test_finds_a_gap_and_is_calibrated_without_one() -> None:
     def gap(predictions: Predictions, group: np.ndarray, clusters: np.ndarray | None) -> Any:
-        gaps = {"gap": metric_gap(METRICS["accuracy"], predictions, [True, True])}
+        gaps = {"gap": metric_gap(CLASSIFICATION_METRICS["accuracy"], predictions, [True, True])}
         return estimate_gaps(gaps, group, 2, Bootstrap(100), clusters, permutations=99)["gap"]
 
     predictions = sample(200)

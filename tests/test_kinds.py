@@ -10,8 +10,8 @@ import torchmetrics.functional as reference
 from sklearn import metrics as sk
 
 from dermino.evaluate.bootstrap import Bootstrap
+from dermino.evaluate.classification import Predictions
 from dermino.evaluate.kinds import KINDS, AnyPredictions
-from dermino.evaluate.metrics import Predictions
 from dermino.evaluate.multilabel import (
     MULTILABEL_METRICS,
     MultilabelPredictions,

@@ -25,7 +25,8 @@ from torchmetrics.functional.classification import (
 )
 
 from dermino.evaluate.bootstrap import Bootstrap
-from dermino.evaluate.metrics import METRICS, Predictions, applicable, auroc_per_class
+from dermino.evaluate.classification import CLASSIFICATION_METRICS, Predictions, auroc_per_class
+from dermino.evaluate.metric import applicable
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
 
@@ -84,7 +85,9 @@ def reference(p: Predictions) -> dict[str, float]:
 @pytest.mark.parametrize("levels", [None, 5, 1])
 def test_values_equal_scikit_learn_and_torchmetrics(n_classes: int, levels: int | None) -> None:
     p = sample(600, n_classes, levels, seed=n_classes)
-    values = {name: metric.value(p)[0] for name, metric in applicable(METRICS, p).items()}
+    values = {
+        name: metric.value(p)[0] for name, metric in applicable(CLASSIFICATION_METRICS, p).items()
+    }
     assert values == pytest.approx(reference(p), abs=1e-9)
     if n_classes > 2:
         ovo = roc_auc_score(p.targets, p.scores, multi_class="ovo")
@@ -106,7 +109,7 @@ def test_values_equal_scikit_learn_and_torchmetrics(n_classes: int, levels: int 
 def test_every_replicate_equals_scikit_learn_on_the_drawn_images() -> None:
     p = sample(30, 4, levels=6)  # so small that replicates miss the rare class
     bootstrap = Bootstrap(replicates=60, seed=3)
-    replicates = bootstrap.replicate(applicable(METRICS, p), p)
+    replicates = bootstrap.replicate(applicable(CLASSIFICATION_METRICS, p), p)
     weights = np.concatenate(list(bootstrap.weights(len(p))), axis=1).astype(int)
     missed = 0
     for number, counts in enumerate(weights.T):
@@ -133,7 +136,7 @@ def test_degenerate_inputs_give_the_reference_value_or_nan_with_a_reason() -> No
         names = [f"c{c}" for c in range(n_classes)]
         p = Predictions(targets, scores.argmax(1), scores, names)
         expected = {} if broken or n == 0 else reference(p)
-        for name, metric in applicable(METRICS, p).items():
+        for name, metric in applicable(CLASSIFICATION_METRICS, p).items():
             value, reason = metric.value(p)
             assert math.isnan(value) == bool(reason), (name, value, reason)
             if reason:
@@ -150,35 +153,40 @@ def test_a_class_without_test_images_leaves_auroc_undefined_with_a_reason() -> N
     full = sample(200, 4)
     p = full.select(full.targets != 2)
     for name in ("macro_auroc", "macro_auroc_ovo", "macro_average_precision"):
-        value, reason = METRICS[name].value(p)
+        value, reason = CLASSIFICATION_METRICS[name].value(p)
         assert math.isnan(value)
         assert reason == "no test image of c2"
     per_class = auroc_per_class(p, np.ones((len(p), 1), np.float32))[0]
     assert np.isnan(per_class).tolist() == [False, False, True, False]
     for name in ("macro_f1", "balanced_accuracy", "accuracy", "weighted_f1"):
-        assert METRICS[name].value(p)[0] == pytest.approx(reference(p)[name], abs=1e-9)
+        assert CLASSIFICATION_METRICS[name].value(p)[0] == pytest.approx(
+            reference(p)[name], abs=1e-9
+        )
 
 
 def test_one_image_and_no_image() -> None:
     one = Predictions(np.array([1]), np.array([1]), np.array([[0.2, 0.8]]), ["a", "b"])
-    assert math.isnan(METRICS["macro_auroc"].value(one)[0])
-    assert METRICS["macro_f1"].value(one) == (1.0, "")
-    assert METRICS["macro_specificity"].value(one)[1] == "all test images are b"
-    assert METRICS["cohen_kappa"].value(one)[1] == "all images are b, and are said to be"
+    assert math.isnan(CLASSIFICATION_METRICS["macro_auroc"].value(one)[0])
+    assert CLASSIFICATION_METRICS["macro_f1"].value(one) == (1.0, "")
+    assert CLASSIFICATION_METRICS["macro_specificity"].value(one)[1] == "all test images are b"
+    assert (
+        CLASSIFICATION_METRICS["cohen_kappa"].value(one)[1]
+        == "all images are b, and are said to be"
+    )
 
     none = Predictions(np.zeros(0, int), np.zeros(0, int), np.zeros((0, 2)), ["a", "b"])
-    for metric in METRICS.values():
+    for metric in CLASSIFICATION_METRICS.values():
         value, reason = metric.value(none)
         assert math.isnan(value)
         assert reason == "there is no test image"
-    replicates = Bootstrap(replicates=3).replicate(METRICS, none)
+    replicates = Bootstrap(replicates=3).replicate(CLASSIFICATION_METRICS, none)
     assert all(np.isnan(values).all() for values in replicates.values())
 
 
 def test_scores_that_are_not_numbers_leave_everything_undefined() -> None:
     scores = np.array([[0.1, np.nan], [0.5, 0.5]])
     p = Predictions(np.array([0, 1]), np.array([1, 0]), scores, ["a", "b"])
-    for metric in METRICS.values():
+    for metric in CLASSIFICATION_METRICS.values():
         value, reason = metric.value(p)
         assert math.isnan(value)
         assert reason == "1 of 2 images have answers that are not finite numbers"
@@ -201,11 +209,13 @@ def test_intervals_are_percentiles_seeded_and_of_the_right_width() -> None:
     targets = np.zeros(2000, int)
     p = Predictions(targets, (~right).astype(int), np.zeros((2000, 2)), ["a", "b"])
     bootstrap = Bootstrap(replicates=2000, seed=1)
-    replicates = bootstrap.replicate({"accuracy": METRICS["accuracy"]}, p)["accuracy"]
+    replicates = bootstrap.replicate({"accuracy": CLASSIFICATION_METRICS["accuracy"]}, p)[
+        "accuracy"
+    ]
     low, high = bootstrap.interval(replicates)
     assert (low, high) == pytest.approx(tuple(np.percentile(replicates, [2.5, 97.5])))
     theory = 2 * 1.96 * math.sqrt(right.mean() * (1 - right.mean()) / 2000)
     assert high - low == pytest.approx(theory, rel=0.1)
-    again = bootstrap.replicate({"accuracy": METRICS["accuracy"]}, p)["accuracy"]
+    again = bootstrap.replicate({"accuracy": CLASSIFICATION_METRICS["accuracy"]}, p)["accuracy"]
     assert (replicates == again).all()
     assert all(math.isnan(end) for end in bootstrap.interval(np.full(5, np.nan)))

@@ -19,8 +19,8 @@ from statsmodels.stats.multitest import multipletests
 
 from dermino.errors import UserError
 from dermino.evaluate.bootstrap import Bootstrap
+from dermino.evaluate.classification import CLASSIFICATION_METRICS, Predictions
 from dermino.evaluate.compare import compare
-from dermino.evaluate.metrics import METRICS, Predictions
 from dermino.evaluate.multilabel import MULTILABEL_METRICS, MultilabelPredictions
 from dermino.evaluate.pooled import PooledScore
 from dermino.evaluate.regression import REGRESSION_METRICS, RegressionPredictions
@@ -34,7 +34,7 @@ from dermino.evaluate.significance.paper_statistics import paper_interval, paper
 from dermino.evaluate.significance.permutation import permutation_p
 from dermino.files import write_json
 
-ACCURACY = {"accuracy": METRICS["accuracy"]}
+ACCURACY = {"accuracy": CLASSIFICATION_METRICS["accuracy"]}
 
 
 def binary(n: int, skill: float, seed: int, targets: np.ndarray | None = None) -> Predictions:
@@ -195,7 +195,7 @@ def test_the_permutation_test_equals_all_swaps_counted() -> None:
         right = [np.mean(first.targets == s) for s in said]
         differences["accuracy"].append(abs(right[0] - right[1]))
     exact = {name: np.mean(np.array(d) >= d[0] - 1e-9) for name, d in differences.items()}
-    metrics = {name: METRICS[name] for name in differences}
+    metrics = {name: CLASSIFICATION_METRICS[name] for name in differences}
     found = permutation_p(metrics, first, second, unit, permutations=20_000)
     assert found == pytest.approx(exact, abs=0.015)
     assert permutation_p(metrics, first, first, unit, 10) == {"macro_auroc": 1, "accuracy": 1}
@@ -206,7 +206,7 @@ def test_p_values_are_uniform_where_the_encoders_are_equally_good() -> None:
     for seed in range(60):
         first = binary(80, 1.0, seed=2 * seed)
         second = binary(80, 1.0, seed=2 * seed + 1, targets=first.targets)
-        auroc = {"macro_auroc": METRICS["macro_auroc"]}
+        auroc = {"macro_auroc": CLASSIFICATION_METRICS["macro_auroc"]}
         bootstrap = Bootstrap(replicates=200, seed=seed)
         a, b = (bootstrap.replicate(auroc, p)["macro_auroc"] for p in (first, second))
         found["bootstrap"].append(bootstrap_p(a - b))
@@ -299,7 +299,8 @@ def make_results(folder: Path, encoders: dict[str, dict[str, Predictions]]) -> P
                         "subgroup": "all",
                         "metric": metric,
                         **dict.fromkeys(
-                            ("value", "ci_low", "ci_high"), METRICS[metric].value(p)[0]
+                            ("value", "ci_low", "ci_high"),
+                            CLASSIFICATION_METRICS[metric].value(p)[0],
                         ),
                         "n": n,
                         "seen_in_pretraining": "none",

@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from dermino.errors import UserError, unknown
-from dermino.evaluate.metrics import Metric, PredictionsT
+from dermino.evaluate.metric import Metric, PredictionsT
 from dermino.evaluate.significance import bca
 from dermino.evaluate.significance.paper_statistics import WARNING, paper_interval
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from dermino.errors import UserError
 from dermino.evaluate.bootstrap import Bootstrap
 from dermino.evaluate.kinds import KINDS
-from dermino.evaluate.metrics import Metric, applicable
+from dermino.evaluate.metric import Metric, applicable
 from dermino.evaluate.pooled import PooledScore
 from dermino.evaluate.significance.pair import Contender
 

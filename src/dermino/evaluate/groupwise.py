@@ -10,7 +10,7 @@ import numpy as np
 
 from dermino.evaluate.analysis import Answered
 from dermino.evaluate.bootstrap import Bootstrap, Estimate
-from dermino.evaluate.metrics import Metric
+from dermino.evaluate.metric import Metric
 from dermino.evaluate.pooled import PooledScore
 from dermino.evaluate.results import EVERYBODY
 from dermino.evaluate.subgroups import COLUMNS, Division, divide, known_columns

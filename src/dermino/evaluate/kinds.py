@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dermino.evaluate.metrics import METRICS, Metric, Predictions
+from dermino.evaluate.classification import CLASSIFICATION_METRICS, Predictions
+from dermino.evaluate.metric import Metric
 from dermino.evaluate.multilabel import MULTILABEL_METRICS, MultilabelPredictions
 from dermino.evaluate.ordinal import ORDINAL_METRICS
 from dermino.evaluate.regression import REGRESSION_METRICS, RegressionPredictions
@@ -35,14 +36,14 @@ class Kind:
 
 
 KINDS: dict[str, Kind] = {
-    "classification": Kind("Classification", Predictions, METRICS),
+    "classification": Kind("Classification", Predictions, CLASSIFICATION_METRICS),
     "ordinal": Kind("Ordered classes", Predictions, ORDINAL_METRICS),
     "multilabel": Kind("Several labels", MultilabelPredictions, MULTILABEL_METRICS),
     "regression": Kind("A number", RegressionPredictions, REGRESSION_METRICS),
     "segmentation": Kind("Segmentation"),
     "caption": Kind("Captions"),
     # Neighbours can be looked at, nothing can be scored: the metrics are listed as undefined.
-    "unlabelled": Kind("No labels", None, METRICS),
+    "unlabelled": Kind("No labels", None, CLASSIFICATION_METRICS),
 }
 
 

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
-from dermino.evaluate.metrics import Metric, mean_of_defined, ratio, unusable
+from dermino.evaluate.metric import Metric, mean_of_defined, ratio, unusable
 from dermino.evaluate.ranking import Ranking
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from dermino.evaluate.metrics import (
-    METRICS,
-    Metric,
+from dermino.evaluate.classification import (
+    CLASSIFICATION_METRICS,
     Predictions,
     confusion,
     kappa,
     of_one_class,
-    ratio,
 )
+from dermino.evaluate.metric import Metric, ratio
 
 
 def quadratic_weighted_kappa(predictions: Predictions, weights: np.ndarray) -> np.ndarray:
@@ -48,5 +47,5 @@ ORDINAL_METRICS: dict[str, Metric[Predictions]] = {
     "mean_absolute_error": Metric(
         "Mean absolute error", mean_absolute_error, higher_is_better=False
     ),
-    **METRICS,
+    **CLASSIFICATION_METRICS,
 }

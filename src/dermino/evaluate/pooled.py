@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dermino.evaluate.metrics import Metric, ratio, unusable
+from dermino.evaluate.metric import Metric, ratio, unusable
 
 
 @dataclass(frozen=True)

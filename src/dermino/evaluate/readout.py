@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from dermino.evaluate.classification import Predictions
 from dermino.evaluate.kinds import KINDS, AnyPredictions
-from dermino.evaluate.metrics import Predictions
 from dermino.evaluate.multilabel import MultilabelPredictions
 from dermino.evaluate.regression import RegressionPredictions
 from dermino.evaluate.task import Task, TaskKind

@@ -10,7 +10,7 @@ import numpy as np
 from dermino.evaluate.bootstrap import Bootstrap, Estimate
 from dermino.evaluate.kinds import KINDS, AnyPredictions
 from dermino.evaluate.leakage import Exposure
-from dermino.evaluate.metrics import applicable
+from dermino.evaluate.metric import applicable
 from dermino.evaluate.pooled import Aggregate, Score
 from dermino.evaluate.protocol import Outcome
 from dermino.evaluate.task import UNLABELLED, Task

@@ -10,8 +10,8 @@ from pydantic import Field
 
 from dermino.evaluate.analysis import ANALYSES, Analysis, Answered
 from dermino.evaluate.calibration.selective import RiskCoverage, area_metric, error_metric
+from dermino.evaluate.classification import Predictions
 from dermino.evaluate.groupwise import Judged, Row, divisions, measure, measure_groups, undefined
-from dermino.evaluate.metrics import Predictions
 from dermino.evaluate.pooled import PooledScore
 from dermino.evaluate.subgroups import AGE_EDGES
 from dermino.evaluate.task import TaskKind

@@ -20,6 +20,7 @@ from dermino.evaluate.calibration.reliability import (
     not_probabilities,
 )
 from dermino.evaluate.calibration.temperature import fit_temperature
+from dermino.evaluate.classification import Predictions
 from dermino.evaluate.groupwise import (
     Judged,
     Row,
@@ -29,7 +30,6 @@ from dermino.evaluate.groupwise import (
     too_few,
     undefined,
 )
-from dermino.evaluate.metrics import Predictions
 from dermino.evaluate.pooled import PooledScore
 from dermino.evaluate.results import EVERYBODY
 from dermino.evaluate.subgroups import AGE_EDGES

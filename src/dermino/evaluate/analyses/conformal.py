@@ -18,6 +18,7 @@ from dermino.evaluate.calibration.conformal import (
     prediction_sets,
 )
 from dermino.evaluate.calibration.reliability import not_probabilities
+from dermino.evaluate.classification import Predictions
 from dermino.evaluate.groupwise import (
     Judged,
     Row,
@@ -27,7 +28,6 @@ from dermino.evaluate.groupwise import (
     measure_groups,
     undefined,
 )
-from dermino.evaluate.metrics import Predictions
 from dermino.evaluate.pooled import PooledScore
 from dermino.evaluate.subgroups import AGE_EDGES, Division
 from dermino.evaluate.task import TaskKind

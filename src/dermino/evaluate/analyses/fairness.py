@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from dermino.errors import unknown
 from dermino.evaluate.analysis import ANALYSES, Analysis, Answered
+from dermino.evaluate.classification import Predictions
 from dermino.evaluate.fairness.decisions import (
     chosen_classes,
     decide,
@@ -40,7 +41,6 @@ from dermino.evaluate.groupwise import (
     undefined,
 )
 from dermino.evaluate.kinds import KINDS, AnyPredictions
-from dermino.evaluate.metrics import Predictions
 from dermino.evaluate.multilabel import MultilabelPredictions
 from dermino.evaluate.regression import RegressionPredictions
 from dermino.evaluate.subgroups import AGE_EDGES, COLUMNS, Division

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from dermino.evaluate.metrics import Predictions
+from dermino.evaluate.classification import Predictions
 
 Method = Literal["lac", "aps", "raps"]
 

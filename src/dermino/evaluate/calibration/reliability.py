@@ -7,7 +7,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from dermino.evaluate.metrics import Predictions, ratio
+from dermino.evaluate.classification import Predictions
+from dermino.evaluate.metric import ratio
 from dermino.evaluate.pooled import PooledScore
 
 _TOLERANCE = 1e-4  # single precision sums of many classes

@@ -8,7 +8,8 @@ import numpy as np
 from scipy.special import digamma
 
 from dermino.evaluate.calibration.reliability import confidence, correct
-from dermino.evaluate.metrics import Metric, Predictions, ratio, unusable
+from dermino.evaluate.classification import Predictions
+from dermino.evaluate.metric import Metric, ratio, unusable
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-from dermino.evaluate.metrics import Predictions
+from dermino.evaluate.classification import Predictions
 
 _LOWEST, _HIGHEST = 0.01, 100.0
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dermino.evaluate.metrics import Metric, Predictions, mean_of_defined, ratio, unusable
+from dermino.evaluate.classification import Predictions
+from dermino.evaluate.metric import Metric, mean_of_defined, ratio, unusable
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from dermino.evaluate.bootstrap import Bootstrap
 from dermino.evaluate.fairness.decisions import Decisions
 from dermino.evaluate.groupwise import basic_interval
-from dermino.evaluate.metrics import Metric, mean_of_defined
+from dermino.evaluate.metric import Metric, mean_of_defined
 
 # From the groups' weightings, each (n, R), to R gaps.
 Gap = Callable[[Sequence[np.ndarray]], np.ndarray]

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dermino.evaluate.metrics import (
-    METRICS,
-    Metric,
+from dermino.evaluate.classification import (
+    CLASSIFICATION_METRICS,
     Predictions,
     auroc_per_class,
     f1_per_class,
 )
+from dermino.evaluate.metric import Metric
 
 POSITIVE = "positive"
 
@@ -52,7 +52,7 @@ POSITIVE_METRICS: dict[str, Metric[Predictions]] = {
     "positive_auroc": Metric(
         "AUROC of the positive class",
         lambda own, weights: auroc_per_class(own, weights)[:, 1],
-        METRICS["macro_auroc"].undefined,
+        CLASSIFICATION_METRICS["macro_auroc"].undefined,
         by_rank=True,
     ),
     "positive_f1": Metric(

@@ -14,6 +14,7 @@ from timm.scheduler import CosineLRScheduler
 from torch.utils.data import DataLoader
 
 from dermino.errors import UserError
+from dermino.evaluate.classification import Predictions
 from dermino.evaluate.finetuning import (
     FinetunedEncoder,
     PlainImages,
@@ -24,7 +25,6 @@ from dermino.evaluate.finetuning import (
     write_checkpoint,
 )
 from dermino.evaluate.kinds import KINDS
-from dermino.evaluate.metrics import Predictions
 from dermino.evaluate.pooled import Aggregate
 from dermino.evaluate.protocol import PROTOCOLS, EvaluationProtocol, Outcome, Trial
 from dermino.evaluate.task import Task, TaskKind

@@ -10,7 +10,7 @@ from pydantic import Field
 from scipy.special import softmax
 from torch.nn import functional as F
 
-from dermino.evaluate.metrics import Predictions
+from dermino.evaluate.classification import Predictions
 from dermino.evaluate.protocol import PROTOCOLS, EvaluationProtocol, Outcome, Trial
 from dermino.evaluate.ranked_gallery import ranking_scores
 from dermino.evaluate.task import TaskKind

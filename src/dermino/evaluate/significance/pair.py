@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from dermino.evaluate.bootstrap import Bootstrap
-from dermino.evaluate.metrics import Metric, Predictions
+from dermino.evaluate.classification import Predictions
+from dermino.evaluate.metric import Metric
 from dermino.evaluate.pooled import PooledScore
 from dermino.evaluate.significance.delong import delong
 from dermino.evaluate.significance.mcnemar import mcnemar_p

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from dermino.evaluate.metrics import Metric
+from dermino.evaluate.metric import Metric
 
 _BLOCK_VALUES = 2**20
 _ROUNDING = 1e-9
