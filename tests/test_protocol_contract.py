@@ -194,7 +194,7 @@ def test_variants_and_analyses_are_lines_of_their_own(manifest: Path) -> None:
     options |= {"analyses": ["coverage"], "settings": ["coverage.factor=10"]}
     for _ in range(2):
         rows = run(manifest, **options).query("metric == 'covered'")
-        assert rows["value"].tolist() == [20, 20]
+        assert rows["value"].tolist() == [10, 10]
         assert set(rows["subgroup"]) == {"sex=female"}
         assert set(rows["run_id"]) == set(table["run_id"])
 

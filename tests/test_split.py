@@ -75,6 +75,13 @@ def test_every_split_gets_its_share_of_large_and_small_groups() -> None:
             assert sides[name] / (size == number).sum() == pytest.approx(share, abs=0.02)
 
 
+def test_classes_of_two_images_still_add_up_to_the_shares() -> None:
+    frame = pd.DataFrame({"image": [f"{row}.jpg" for row in range(200)], "dataset": "a"})
+    frame["labels"] = [[str(row // 2)] for row in range(200)]
+    result = split(Manifest.from_frame(frame, "."), {"train": 0.8, "val": 0.2})
+    assert Counter(result.column("split"))["val"] == pytest.approx(40, abs=3)
+
+
 def test_without_groups_the_shares_are_exact(archive: Manifest) -> None:
     result = split(archive, group=None)
     names = Counter(

@@ -62,18 +62,17 @@ def split(
     sizes = np.array([len(rows) for rows in members])
     order = order[np.argsort(-sizes[order], kind="stable")]
 
-    counts = np.bincount(strata)
-    placed = np.zeros((len(counts), len(shares)))
+    placed = np.zeros((int(strata.max()) + 1, len(shares)))
     part = np.empty(len(manifest), dtype=np.int64)
     for index in track(order.tolist(), "Dividing groups"):
         rows = members[index]
         classes, added = np.unique(strata[rows], return_counts=True)
-        # How full each split would be, as in Webster's method of sharing out seats: weighed by how
-        # much of a class the group is; the total decides where classes tie.
+        # How full each split would be, as in Webster's method of sharing out seats: for the group's
+        # classes, and with less weight for the whole, which decides where classes are too small.
         full = (placed[classes] + added[:, None] / 2) / shares
-        full = (full * (added / counts[classes])[:, None]).sum(axis=0)
-        total = (placed.sum(axis=0) + len(rows) / 2) / shares / len(manifest)
-        best = int(np.argmin(np.round(full, 9) + 0.5 * total * len(rows)))
+        total = (placed.sum(axis=0) + len(rows) / 2) / shares
+        score = (full * (added / len(rows))[:, None]).sum(axis=0) + total / 4
+        best = int(np.argmin(np.round(score, 9)))
         part[rows] = best
         placed[classes, best] += added
     return manifest.with_columns(split=np.array(names, dtype=object)[part].tolist())
