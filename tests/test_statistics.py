@@ -269,6 +269,7 @@ def test_holm_friedman_and_nemenyi() -> None:
 def test_the_papers_interval_is_mean_and_variance() -> None:
     replicates = np.array([0.5, 0.7, np.nan, 0.9])
     assert paper_interval(replicates) == pytest.approx((0.7 - 0.04, 0.7 + 0.04))
+    assert paper_interval(replicates, deviation=True) == pytest.approx((0.5, 0.9))
     assert all(math.isnan(end) for end in paper_interval(np.array([0.5])))
     a, b = np.random.default_rng(0).normal(size=(2, 30))
     assert paper_t_test(a, b) == pytest.approx(stats.ttest_rel(a, b).pvalue)
@@ -369,6 +370,11 @@ def test_the_papers_statistics_come_with_a_warning(results: Path) -> None:
     rows = compare(results, statistics="paper", replicates=100)
     assert set(rows["test"]) == {"paper-t-test"}
     assert rows["note"].str.contains("takes replicates for patients").all()
+    authors = compare(results, statistics="authors", replicates=100)
+    assert authors["note"].str.contains("about 68 %").all()
+    assert (authors["p"].fillna(-1) == rows["p"].fillna(-1)).all()
+    wider = authors["ci_high"].sub(authors["ci_low"]) > rows["ci_high"].sub(rows["ci_low"])
+    assert wider[rows["p"].notna()].all()
     with pytest.raises(UserError, match="does not go with"):
         compare(results, statistics="paper", interval="bca")
 

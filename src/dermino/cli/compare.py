@@ -52,7 +52,8 @@ def compare(
         str,
         typer.Option(
             help="standard, or paper: the paper's interval and t-test over replicates, only to "
-            "compare with the paper; any difference becomes significant."
+            "compare with the paper; any difference becomes significant. authors: the same test, "
+            "the interval of their code."
         ),
     ] = "standard",
     seed: Annotated[int, typer.Option(min=0, help="Of bootstrap and permutations.")] = 0,

@@ -144,8 +144,9 @@ def evaluate(
     statistics: Annotated[
         str,
         typer.Option(
-            help="standard, or paper: mean plus or minus variance of the replicates, only to "
-            "compare with the paper; it is no confidence interval."
+            help="standard, or paper: mean plus or minus variance of the replicates, authors: "
+            "standard deviation, as in their figures; only to compare with the paper, neither is "
+            "a 95 % interval."
         ),
     ] = "standard",
     seed: Annotated[int, typer.Option(min=0, help="Seed of protocols and bootstrap.")] = 0,

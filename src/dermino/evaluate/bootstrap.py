@@ -15,9 +15,9 @@ import numpy as np
 from dermino.errors import UserError, unknown
 from dermino.evaluate.metric import Metric, PredictionsT
 from dermino.evaluate.significance import bca
-from dermino.evaluate.significance.paper_statistics import WARNING, paper_interval
+from dermino.evaluate.significance.paper_statistics import WARNINGS, paper_interval
 
-Interval = Literal["percentile", "bca", "paper"]
+Interval = Literal["percentile", "bca", "paper", "authors"]
 
 _BLOCK_VALUES = 2**20  # as float32 this stays within a core's cache
 _MOST_UNITS = 10_000  # more are left out in groups, or time would grow with their square
@@ -79,7 +79,8 @@ class Bootstrap:
         Seed of the draws.
     method:
         ``percentile``; ``bca``, which corrects for bias and skewness; ``paper``, mean plus or
-        minus variance, which is no interval of any stated coverage.
+        minus variance, which is no interval of any stated coverage; ``authors``, mean plus or
+        minus standard deviation, one of about 68 %.
     stratified:
         Whether every class keeps its number of units in each replicate, where images have one
         class. It answers: what if as many of each class had been collected?
@@ -111,7 +112,8 @@ class Bootstrap:
         stratified:
             Whether every class keeps its number of images, or of patients.
         statistics:
-            ``standard``, or ``paper`` for the paper's interval and t-test.
+            ``standard``; ``paper`` for the paper's interval and t-test; ``authors`` for the
+            interval of their code and figures, and the same test.
         seed:
             Not negative.
 
@@ -126,11 +128,13 @@ class Bootstrap:
             raise UserError(f"--seed must not be negative, but it is {seed}.")
         if interval not in {"percentile", "bca"}:
             raise unknown("interval", interval, ("percentile", "bca"))
-        if statistics not in {"standard", "paper"}:
-            raise unknown("--statistics", statistics, ("standard", "paper"))
-        if statistics == "paper" and interval == "bca":
-            raise UserError("--interval bca does not go with --statistics paper.", "Leave one out.")
-        method = "paper" if statistics == "paper" else interval
+        if statistics not in {"standard", *WARNINGS}:
+            raise unknown("--statistics", statistics, ("standard", *WARNINGS))
+        if statistics in WARNINGS and interval == "bca":
+            raise UserError(
+                f"--interval bca does not go with --statistics {statistics}.", "Leave one out."
+            )
+        method = interval if statistics == "standard" else statistics
         return cls(replicates, seed=seed, method=cast(Interval, method), stratified=stratified)
 
     def weights(
@@ -245,8 +249,8 @@ class Bootstrap:
             The metric's value and jackknife, for ``bca``; without them percentiles are taken.
         """
         defined = replicates[~np.isnan(replicates)]
-        if self.method == "paper":
-            return paper_interval(defined)
+        if self.method in WARNINGS:
+            return paper_interval(defined, deviation=self.method == "authors")
         if left_out is not None:
             without, strata = left_out.values, left_out.strata
             return bca.bca_interval(value, defined, without, self.confidence, strata)
@@ -258,8 +262,8 @@ class Bootstrap:
 
     def caution(self, low: float) -> str:
         """Return what must be said of an interval with this lower end; mostly nothing."""
-        if self.method == "paper":
-            return WARNING
+        if self.method in WARNINGS:
+            return WARNINGS[self.method]
         return bca.UNDEFINED if self.method == "bca" and np.isnan(low) else ""
 
     def _units(

@@ -16,7 +16,7 @@ from dermino.evaluate.pooled import PooledScore
 from dermino.evaluate.significance.delong import delong
 from dermino.evaluate.significance.mcnemar import mcnemar_p
 from dermino.evaluate.significance.paired import bootstrap_p
-from dermino.evaluate.significance.paper_statistics import WARNING, paper_t_test
+from dermino.evaluate.significance.paper_statistics import WARNINGS, paper_t_test
 from dermino.evaluate.significance.permutation import permutation_p
 
 _ALIKE = "the scores rank the images alike"
@@ -86,8 +86,8 @@ def compare_pair(
     Parameters
     ----------
     first, second:
-        Of the same images, with the same bootstrap. If its method is ``paper``, the paper's t-test
-        is the only one.
+        Of the same images, with the same bootstrap. If its method is ``paper`` or
+        ``authors``, the paper's t-test is the only one.
     permutations:
         Of the permutation test; 0 leaves it out.
 
@@ -120,9 +120,9 @@ def _compare(
     low, high = bootstrap.interval(drawn - others_drawn, value - other, left_out)
     row = {**shared, "difference": value - other, "ci_low": low, "ci_high": high}
     note = bootstrap.caution(low)
-    if bootstrap.method == "paper":
+    if bootstrap.method in WARNINGS:
         p = paper_t_test(drawn, others_drawn)
-        yield {**row, "test": "paper-t-test", "p": p, "note": WARNING}
+        yield {**row, "test": "paper-t-test", "p": p, "note": note}
         return
     yield {**row, "test": "bootstrap", "p": bootstrap_p(drawn - others_drawn), "note": note}
     if permutations:
