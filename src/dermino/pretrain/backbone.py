@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
@@ -44,12 +46,12 @@ def build_backbone(model: ModelConfig, views: ViewsConfig, seed: int) -> VisionT
                 f"Use {max(size // patch_size, 1) * patch_size}.",
             )
     if model.init:
-        if model.init.startswith("timm:"):
-            state = load_encoder(model.init).backbone.state_dict()
-        elif model.init.startswith("hf:"):
+        if model.init.startswith("hf:"):
             state = download(model.init.removeprefix("hf:"))
-        else:
+        elif Path(model.init).exists():
             state = read_state(model.init)
+        else:
+            state = load_encoder(model.init).backbone.state_dict()
         load_into(backbone, state, model.init)
     return backbone
 
@@ -58,7 +60,7 @@ def seen_before(model: ModelConfig) -> dict[str, dict[str, int]] | None:
     """Return what the starting weights were pretrained on; None = unknown, {} = nothing."""
     if model.init is None:
         return {}
-    if model.init.startswith(("timm:", "hf:")):
+    if not Path(model.init).exists():
         return None
     path = weights_file(model.init)
     described = EncoderFile.read(path) if path.suffix == ".safetensors" else None
