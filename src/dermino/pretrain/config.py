@@ -35,8 +35,9 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 class ModelConfig(Config):
     """The backbone.
 
-    ``init`` names the weights to start from, as encoders are named everywhere: a run folder, a file,
-    ``timm:NAME``, ``panderm-base=FILE``, or nothing for random weights. ``drop_path`` is the rate of stochastic depth in every block.
+    ``init`` names the weights to start from, as encoders are named everywhere: a run folder, a
+    file, ``timm:NAME``, ``panderm-base=FILE``, or nothing for random weights. ``drop_path`` is the
+    rate of stochastic depth in every block.
     ``checkpoint_activations`` computes blocks twice instead of keeping what is inside them.
     ``model_args`` go to timm as they are.
     """
