@@ -12,7 +12,8 @@ from dermino.knowledge.build import build_taxonomy
 from dermino.knowledge.groups import coarse_groups
 from dermino.report import embedding_map
 from dermino.report.embedding_map import draw_map, image_maps, label_maps, project
-from dermino.report.results import EncoderRecord, Evaluation, ProtocolRecord, Results, TaskRecord
+from dermino.report.evaluation import EncoderRecord, Evaluation, ProtocolRecord, TaskRecord
+from dermino.report.results import Results
 from dermino.report.runs import Run
 
 

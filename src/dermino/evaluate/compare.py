@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
@@ -13,6 +13,7 @@ from dermino.errors import UserError, unknown
 from dermino.evaluate.bootstrap import Bootstrap
 from dermino.evaluate.contenders import read_contenders
 from dermino.evaluate.kinds import KINDS
+from dermino.evaluate.metric_names import smaller_is_better
 from dermino.evaluate.predictions import Cell
 from dermino.evaluate.results import EVERYBODY, ResultsFolder
 from dermino.evaluate.significance.friedman import compare_ranks
@@ -47,7 +48,6 @@ RANK_COLUMNS = [
     "critical_difference",
     "note",
 ]
-Family = Literal["task", "all"]
 FAMILIES: Mapping[str, tuple[str, list[str]]] = {
     "task": (
         "all pairs of encoders on one task by one protocol, for one metric and test",
@@ -58,7 +58,6 @@ FAMILIES: Mapping[str, tuple[str, list[str]]] = {
         ["metric", "test"],
     ),
 }
-_LOWER_IS_BETTER = {"hd95"}
 _FEW_TASKS = 5
 
 
@@ -180,9 +179,7 @@ def _values(contenders: Sequence[Contender]) -> Iterator[dict[str, Any]]:
     """List each encoder's values, the better the higher."""
     for contender in contenders:
         for name, (value, _) in contender.values.items():
-            metric = contender.answers[name][0]
-            better = metric.higher_is_better and name not in _LOWER_IS_BETTER
-            signed = value if better else -value
+            signed = -value if smaller_is_better(name) else value
             yield {"metric": name, "encoder": contender.encoder, "value": signed}
 
 

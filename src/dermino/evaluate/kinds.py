@@ -45,8 +45,3 @@ KINDS: dict[str, Kind] = {
     # Neighbours can be looked at, nothing can be scored: the metrics are listed as undefined.
     "unlabelled": Kind("No labels", None, CLASSIFICATION_METRICS),
 }
-
-
-def metric_title(name: str) -> str:
-    """Return how people call a metric; its own name where no kind knows it."""
-    return next((kind.metrics[name].title for kind in KINDS.values() if name in kind.metrics), name)

@@ -63,8 +63,6 @@ class Metric(Generic[PredictionsT]):
         three classes.
     by_rank:
         It reads only the order of each class's scores over the images.
-    higher_is_better:
-        Whether more of it is better.
     """
 
     title: str
@@ -72,7 +70,6 @@ class Metric(Generic[PredictionsT]):
     undefined: Callable[[PredictionsT], str] = always_defined
     applies: Callable[[PredictionsT], bool] = _for_all
     by_rank: bool = False
-    higher_is_better: bool = True
 
     def value(self, predictions: PredictionsT) -> tuple[float, str]:
         """Return the value on the test set and an empty note, or NaN and the reason."""

@@ -44,8 +44,6 @@ ORDINAL_METRICS: dict[str, Metric[Predictions]] = {
     "quadratic_weighted_kappa": Metric(
         "Quadratic weighted kappa", quadratic_weighted_kappa, of_one_class
     ),
-    "mean_absolute_error": Metric(
-        "Mean absolute error", mean_absolute_error, higher_is_better=False
-    ),
+    "mean_absolute_error": Metric("Mean absolute error", mean_absolute_error),
     **CLASSIFICATION_METRICS,
 }

@@ -6,7 +6,7 @@ that a metric is made of. Pooling, the bootstrap and undefined values are then t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,7 +110,6 @@ class Aggregate:
 
 
 Score = PooledScore | Aggregate
-Scores = Mapping[str, Score]
 
 
 def _quotient(sums: np.ndarray) -> np.ndarray:

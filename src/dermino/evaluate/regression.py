@@ -85,11 +85,7 @@ def _constant(predictions: RegressionPredictions) -> str:
 
 
 REGRESSION_METRICS: dict[str, Metric[RegressionPredictions]] = {
-    "mean_absolute_error": Metric(
-        "Mean absolute error", mean_absolute_error, higher_is_better=False
-    ),
-    "root_mean_squared_error": Metric(
-        "Root mean squared error", root_mean_squared_error, higher_is_better=False
-    ),
+    "mean_absolute_error": Metric("Mean absolute error", mean_absolute_error),
+    "root_mean_squared_error": Metric("Root mean squared error", root_mean_squared_error),
     "r2": Metric("R²", r2, _constant),
 }

@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from dermino.evaluate.kinds import metric_title
+from dermino.evaluate.metric_names import metric_title
 from dermino.evaluate.results import EVERYBODY
 from dermino.evaluate.task import UNLABELLED
 

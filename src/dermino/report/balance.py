@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from dermino.evaluate.metric_names import metric_title, smaller_is_better
 from dermino.report.exhibit import Exhibit, Grid, GridCell, shade
-from dermino.report.metric_names import metric_title, smaller_is_better
 from dermino.report.results import Results
 from dermino.report.seen import seen_mark
 

@@ -12,10 +12,11 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from dermino.evaluate.metric_names import metric_title, smaller_is_better
+from dermino.report.evaluation import ProtocolRecord
 from dermino.report.exhibit import Exhibit, Panel
 from dermino.report.figures import Interval, shortened
-from dermino.report.metric_names import metric_title, smaller_is_better
-from dermino.report.results import ProtocolRecord, Results
+from dermino.report.results import Results
 from dermino.report.style import INK, MUTED, Mark, draw
 
 _ROW = 36

@@ -12,9 +12,9 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
+from dermino.evaluate.metric_names import metric_title
 from dermino.report.exhibit import Exhibit, Panel
 from dermino.report.figures import shortened
-from dermino.report.metric_names import metric_title
 from dermino.report.results import Results
 from dermino.report.style import INK, MUTED, RULE, Mark, draw
 

@@ -10,9 +10,10 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from dermino.evaluate.metric_names import metric_title
+from dermino.report.evaluation import TaskRecord
 from dermino.report.exhibit import Exhibit, Grid, GridCell, Panel
-from dermino.report.metric_names import metric_title
-from dermino.report.results import Results, TaskRecord
+from dermino.report.results import Results
 from dermino.report.style import INK, MUTED, Mark, draw
 
 _MOST_PANELS = 8

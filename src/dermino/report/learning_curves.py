@@ -9,9 +9,10 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from dermino.evaluate.metric_names import metric_title
+from dermino.report.evaluation import CURVE_AXES, TaskRecord
 from dermino.report.exhibit import Exhibit, Panel
-from dermino.report.metric_names import metric_title
-from dermino.report.results import CURVE_AXES, Results, TaskRecord
+from dermino.report.results import Results
 from dermino.report.style import Mark, draw
 
 _MEAN = "mean_"

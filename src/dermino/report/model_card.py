@@ -9,8 +9,9 @@ from typing import Any
 
 import yaml
 
-from dermino.report.metric_names import metric_title
-from dermino.report.results import EncoderRecord, Results, Seen, TaskRecord
+from dermino.evaluate.metric_names import metric_title
+from dermino.report.evaluation import EncoderRecord, Seen, TaskRecord
+from dermino.report.results import Results
 from dermino.report.runs import Run
 from dermino.report.seen import seen_title
 

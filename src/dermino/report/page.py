@@ -18,11 +18,12 @@ from dermino.report.balance import balance
 from dermino.report.bars import bar_exhibits
 from dermino.report.critical_difference import critical_differences
 from dermino.report.embedding_map import image_maps, label_maps, projections
+from dermino.report.evaluation import Exposure, Seen
 from dermino.report.exhibit import Exhibit
 from dermino.report.model_card import collect_cards
 from dermino.report.numbers import write_numbers
 from dermino.report.overlays import PREDICTED_COLOUR, TRUE_COLOUR
-from dermino.report.results import Exposure, Results, Seen
+from dermino.report.results import Results
 from dermino.report.runs import RUN_FILES, Run, training_panels
 from dermino.report.seen import explain_marks, seen_title
 from dermino.report.style import Mark, marks

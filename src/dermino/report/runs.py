@@ -13,9 +13,9 @@ import pandas as pd
 
 from dermino.pretrain.metrics_log import read_metrics
 from dermino.pretrain.monitors.figures import COLLAPSE, FIGURES
+from dermino.report.evaluation import Seen
 from dermino.report.exhibit import Panel
 from dermino.report.figures import Series, training
-from dermino.report.results import Seen
 from dermino.report.style import Mark
 
 RUN_FILES = ("metrics.jsonl", "plan.json", "seen.parquet")

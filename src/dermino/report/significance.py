@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
+from dermino.evaluate.metric_names import metric_title, smaller_is_better
+from dermino.report.evaluation import TaskRecord
 from dermino.report.exhibit import Exhibit, Grid, GridCell
-from dermino.report.metric_names import metric_title, smaller_is_better
-from dermino.report.results import Results, TaskRecord
+from dermino.report.results import Results
 
 _LEVEL = 0.05
 _BETTER, _WORSE = "#cfe4f3", "#fbe1cb"

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from dermino.evaluate.metric_names import metric_title, smaller_is_better
+from dermino.report.evaluation import EncoderRecord, ProtocolRecord, Seen, TaskRecord
 from dermino.report.exhibit import Panel
 from dermino.report.figures import Interval, intervals
-from dermino.report.metric_names import metric_title, smaller_is_better
-from dermino.report.results import EncoderRecord, ProtocolRecord, Seen, TaskRecord
 from dermino.report.seen import seen_title
 from dermino.report.style import Mark
 

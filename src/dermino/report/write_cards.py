@@ -9,9 +9,9 @@ from typing import Any
 from jinja2 import Environment
 
 from dermino import __version__
+from dermino.evaluate.metric_names import metric_title
 from dermino.evaluate.task import file_name
 from dermino.files import writable_folder, write_text
-from dermino.report.metric_names import metric_title
 from dermino.report.model_card import INTENDED_USE, LIMITS, NOT_FOR, ModelCard
 
 _CARD = "README.md"

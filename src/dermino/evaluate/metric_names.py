@@ -1,11 +1,10 @@
-"""How the page calls a metric, which way is better, and which ones stand for a task."""
+"""How people call a metric, which way is better, and which ones stand for a task."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from dermino.evaluate.kinds import KINDS
-from dermino.evaluate.kinds import metric_title as known_title
 
 # Metrics that protocols and analyses bring themselves.
 _TITLES = {
@@ -56,9 +55,9 @@ def metric_title(name: str) -> str:
     """Return a metric's name as prose."""
     if name in _TITLES:
         return _TITLES[name]
-    title = known_title(name)
-    if title != name:
-        return title
+    for kind in KINDS.values():
+        if name in kind.metrics:
+            return kind.metrics[name].title
     for prefix, said in _PREFIXES.items():
         if name.startswith(prefix):
             return f"{metric_title(name.removeprefix(prefix))}{said}"
