@@ -175,7 +175,7 @@ def _scored(confidences: list[float], right: list[bool]) -> pd.DataFrame:
     )
 
 
-def test_reliability_is_the_accuracy_in_tenths_of_confidence() -> None:
+def test_reliability_is_the_accuracy_in_bins_of_confidence() -> None:
     frame = _scored([0.95, 0.95, 0.65, 0.65], [True, True, True, False])
     table = reliability_table(frame)
     assert table is not None

@@ -8,11 +8,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from dermino.evaluate.calibration.reliability import BINS, Bins
 from dermino.report.exhibit import Exhibit, Panel
 from dermino.report.results import scores
 from dermino.report.style import RULE, Mark, draw
-
-_BINS = 10
 
 
 def reliability_table(predictions: pd.DataFrame) -> pd.DataFrame | None:
@@ -26,7 +25,7 @@ def reliability_table(predictions: pd.DataFrame) -> pd.DataFrame | None:
     Returns
     -------
     pd.DataFrame or None
-        One row for each tenth of the confidence that has images: ``confidence`` (mean),
+        One row for each bin of the confidence that has images: ``confidence`` (mean),
         ``accuracy`` and ``images``. None if the scores are no probabilities.
     """
     given = scores(predictions).to_numpy(np.float64)
@@ -34,7 +33,7 @@ def reliability_table(predictions: pd.DataFrame) -> pd.DataFrame | None:
         return None
     confidence = given.max(axis=1)
     right = (predictions["target"] == predictions["predicted"]).to_numpy(np.float64)
-    place = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
+    place = Bins.equal_width(BINS).of(confidence)
     table = pd.DataFrame({"place": place, "confidence": confidence, "accuracy": right, "images": 1})
     return table.groupby("place").agg({"confidence": "mean", "accuracy": "mean", "images": "sum"})
 
@@ -47,7 +46,7 @@ def is_probability(given: np.ndarray) -> bool:
 
 
 def calibration_error(table: pd.DataFrame) -> float:
-    """Return the mean distance of confidence and accuracy over the images (ECE, ten bins)."""
+    """Return the mean distance of confidence and accuracy over the images (ECE)."""
     distance = (table["confidence"] - table["accuracy"]).abs()
     return float(np.average(distance, weights=table["images"]))
 
@@ -104,8 +103,8 @@ def reliability(
     return Exhibit(
         f"{task}-reliability",
         "Reliability",
-        "How often the predicted class is right where an encoder is so sure of it, in tenths of "
-        "the confidence. Below the diagonal it is surer than it may be.",
+        f"How often the predicted class is right where an encoder is so sure of it, in {BINS} bins "
+        "of the confidence. Below the diagonal it is surer than it may be.",
         numbers[columns].reset_index(drop=True),
         [panel],
         size="medium",

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
+from dermino.evaluate.calibration.selective import RiskCoverage
 from dermino.report.exhibit import Exhibit, Panel
 from dermino.report.results import scores
 from dermino.report.style import Mark, draw
@@ -26,7 +27,7 @@ def risk_at(predictions: pd.DataFrame, coverage: np.ndarray) -> np.ndarray:
     predictions:
         With ``target``, ``predicted`` and ``score:<class>``.
     coverage:
-        Shares of the images that are answered, shape (m,); at least one image is.
+        Shares of the images that are answered, above 0, shape (m,).
 
     Returns
     -------
@@ -34,13 +35,8 @@ def risk_at(predictions: pd.DataFrame, coverage: np.ndarray) -> np.ndarray:
         (m,). Images of equal confidence count by their mean error, so their order is immaterial.
     """
     confidence = scores(predictions).to_numpy(np.float64).max(axis=1)
-    wrong = (predictions["target"] != predictions["predicted"]).to_numpy(np.float64)
-    frame = pd.DataFrame({"confidence": confidence, "wrong": wrong})
-    expected = frame.groupby("confidence")["wrong"].transform("mean").to_numpy()
-    order = np.argsort(-confidence, kind="stable")
-    risk = np.cumsum(expected[order]) / np.arange(1, len(order) + 1)
-    kept = np.maximum(1, np.ceil(np.round(coverage * len(order), 9)).astype(int))
-    return risk[kept - 1]
+    wrong = (predictions["target"] != predictions["predicted"]).to_numpy(bool)
+    return RiskCoverage(confidence, wrong).error_curve(coverage)
 
 
 def risk_coverage(

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from dermino.evaluate.analysis import ANALYSES, Analysis, Answered
 from dermino.evaluate.calibration.reliability import (
+    BINS,
     Bins,
     brier_score,
     confidence,
@@ -67,7 +68,7 @@ class Calibration(Analysis):
     )
     kinds: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "ordinal"})
 
-    bins: int = Field(15, ge=2)
+    bins: int = Field(BINS, ge=2)
     columns: tuple[str, ...] | None = None
     age_edges: tuple[float, ...] = Field(AGE_EDGES, min_length=1)
 

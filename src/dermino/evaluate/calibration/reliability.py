@@ -11,6 +11,7 @@ from dermino.evaluate.classification import Predictions
 from dermino.evaluate.metric import ratio
 from dermino.evaluate.pooled import PooledScore
 
+BINS = 15
 _TOLERANCE = 1e-4  # single precision sums of many classes
 
 

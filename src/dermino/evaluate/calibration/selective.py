@@ -81,6 +81,12 @@ class RiskCoverage:
         ]
         return ratio(np.array(values), wanted)
 
+    def error_curve(self, coverage: np.ndarray) -> np.ndarray:
+        """Share of errors among the most confident of the images, for shares (m,) of them."""
+        kept, errors = (each[:, 0] for each in self._kept(np.ones((len(self), 1))))
+        wanted = coverage * len(self)
+        return np.interp(wanted, kept, errors) / wanted
+
     def _kept(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return images and errors down to each level of confidence, (levels + 1, R), from 0."""
         levels, level = np.unique(-self.confidence, return_inverse=True)
