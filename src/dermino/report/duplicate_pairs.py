@@ -6,19 +6,17 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from dermino import __version__
 from dermino.data.reference import Reference, locate
 from dermino.errors import UserError
 from dermino.files import write_text
 from dermino.report.pictures import SIDE, encode, open_picture
+from dermino.report.templates import html_templates
 
 PAGE = "audit.html"
 _SHOWN_OF_EACH = 100
@@ -92,22 +90,17 @@ def audit_page(folder: str | Path, images: bool = True) -> Path:
             f"'{folder}' holds no audit: {error}.",
             "Make one: dermino data audit MANIFEST --out DIR",
         ) from error
-    environment = Environment(
-        loader=PackageLoader("dermino.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style = files("dermino.report").joinpath("page.css").read_text(encoding="utf-8")
-    page = environment.get_template("duplicate_pairs.html").render(
-        style=Markup(style),
-        version=__version__,
-        summary=summary,
-        sections=_sections(pairs, Path(summary["root"]), images),
-        images=images,
-        groups=groups.head(_GROUPS_SHOWN).to_dict("records"),
-        groups_count=len(groups),
+    page = (
+        html_templates()
+        .get_template("duplicate_pairs.html")
+        .render(
+            version=__version__,
+            summary=summary,
+            sections=_sections(pairs, Path(summary["root"]), images),
+            images=images,
+            groups=groups.head(_GROUPS_SHOWN).to_dict("records"),
+            groups_count=len(groups),
+        )
     )
     write_text(folder / PAGE, page)
     return folder / PAGE

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from dermino import __version__
 from dermino.errors import UserError
@@ -29,6 +25,7 @@ from dermino.report.seen import explain_marks, seen_title
 from dermino.report.style import Mark, marks
 from dermino.report.tables import class_counts, seen_table
 from dermino.report.task_section import task_section
+from dermino.report.templates import html_templates
 from dermino.report.write_cards import write_model_cards
 
 
@@ -88,38 +85,33 @@ def report(
     sections = [
         task_section(found, task, looks, images) for task in track(found.tasks, "Drawing the tasks")
     ]
-    environment = Environment(
-        loader=PackageLoader("dermino.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style = files("dermino.report").joinpath("page.css").read_text(encoding="utf-8")
-    page = environment.get_template("page.html").render(
-        title=title or _title(found),
-        style=Markup(style),
-        version=__version__,
-        evaluation=found.evaluation,
-        images=images,
-        command=shlex.join(found.evaluation.command),
-        encoders=found.encoders,
-        protocols=found.protocols,
-        curves=list({record.curve: record for record in found.curve_points}.values()),
-        true_colour=TRUE_COLOUR,
-        predicted_colour=PREDICTED_COLOUR,
-        overview=overview,
-        seen_marks=explain_marks(found.table["seen_in_pretraining"]),
-        sections=sections,
-        synthetic=[task for task in found.tasks if task.synthetic],
-        looks=looks,
-        runs=shown_runs,
-        training=training_panels(shown_runs, looks),
-        seen=seen_table(_seen(found, shown_runs)),
-        overlaps=_overlaps(found),
-        class_counts=class_counts,
-        maps=[*label_maps(shown_runs), *image_maps(found, cache, images)] if maps else None,
-        umap="UMAP" in projections(),
+    page = (
+        html_templates()
+        .get_template("page.html")
+        .render(
+            title=title or _title(found),
+            version=__version__,
+            evaluation=found.evaluation,
+            images=images,
+            command=shlex.join(found.evaluation.command),
+            encoders=found.encoders,
+            protocols=found.protocols,
+            curves=list({record.curve: record for record in found.curve_points}.values()),
+            true_colour=TRUE_COLOUR,
+            predicted_colour=PREDICTED_COLOUR,
+            overview=overview,
+            seen_marks=explain_marks(found.table["seen_in_pretraining"]),
+            sections=sections,
+            synthetic=[task for task in found.tasks if task.synthetic],
+            looks=looks,
+            runs=shown_runs,
+            training=training_panels(shown_runs, looks),
+            seen=seen_table(_seen(found, shown_runs)),
+            overlaps=_overlaps(found),
+            class_counts=class_counts,
+            maps=[*label_maps(shown_runs), *image_maps(found, cache, images)] if maps else None,
+            umap="UMAP" in projections(),
+        )
     )
     write_text(out, page)
     if tables is not None:
@@ -127,9 +119,7 @@ def report(
         write_numbers([*overview, *by_task], tables)
     if model_cards is not None:
         cards = collect_cards(found, shown_runs)
-        write_model_cards(
-            cards, model_cards, environment, title=title or _title(found), style=Markup(style)
-        )
+        write_model_cards(cards, model_cards, title or _title(found))
     return out
 
 

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from jinja2 import Environment
 
 from dermino import __version__
 from dermino.evaluate.metric_names import metric_title
 from dermino.evaluate.task import file_name
 from dermino.files import writable_folder, write_text
 from dermino.report.model_card import INTENDED_USE, LIMITS, NOT_FOR, ModelCard
+from dermino.report.templates import html_templates
 
 _CARD = "README.md"
 
 
-def write_model_cards(
-    cards: Sequence[ModelCard], folder: str | Path, environment: Environment, **page: Any
-) -> list[Path]:
+def write_model_cards(cards: Sequence[ModelCard], folder: str | Path, title: str) -> list[Path]:
     """Write ``<encoder>/README.md`` for each card, and ``index.html`` with all of them.
 
     Parameters
@@ -28,10 +24,8 @@ def write_model_cards(
         What to write.
     folder:
         Made when absent.
-    environment:
-        Finds the templates ``card.html`` and ``cards.html``.
-    page:
-        What the page's template needs besides.
+    title:
+        Of the page.
 
     Returns
     -------
@@ -39,8 +33,9 @@ def write_model_cards(
         The page, then the cards.
     """
     folder = writable_folder(folder)
+    templates = html_templates()
     # Markdown, which autoescaping for HTML would spoil.
-    plain = environment.overlay(autoescape=False)
+    plain = templates.overlay(autoescape=False)
     texts = {
         "version": __version__,
         "metric_title": metric_title,
@@ -54,6 +49,6 @@ def write_model_cards(
         body = plain.get_template("card.html").render(card=card, encoder=card.encoder, **texts)
         write_text(path, card.front_matter() + "\n" + body)
         written.append(path)
-    text = environment.get_template("cards.html").render(cards=cards, **texts, **page)
+    text = templates.get_template("cards.html").render(cards=cards, title=title, **texts)
     write_text(written[0], text)
     return written

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, select_autoescape
 
 from dermino.data.reference import Reference
 from dermino.files import write_text
 from dermino.report.pictures import square_thumbnail
+from dermino.report.templates import html_templates
 from dermino.search.archive import Archive
 
 _DETAILS = ("dataset", "lesion_id", "patient_id", "modality", "site", "skin_type", "age", "sex")
@@ -37,10 +37,8 @@ def write_page(archive: Archive, found: pd.DataFrame, path: Path) -> None:
         }
         for query, rows in found.groupby("query", sort=False)
     ]
-    environment = Environment(
-        loader=PackageLoader("dermino.search", "."), autoescape=select_autoescape(["html"])
-    )
-    page = environment.get_template("page.html").render(summary=archive.summary, queries=queries)
+    template = html_templates("dermino.search").get_template("page.html")
+    page = template.render(summary=archive.summary, queries=queries)
     write_text(path, page)
 
 
