@@ -18,6 +18,7 @@ from dermino.evaluate.linear_head import fit_lbfgs, new_head
 from dermino.evaluate.multilabel import MultilabelPredictions
 from dermino.evaluate.protocol import EvaluationProtocol, Trial
 from dermino.evaluate.protocols.linear import LinearProbe
+from dermino.evaluate.protocols.linear_official import OfficialLinearProbe
 from dermino.evaluate.protocols.linear_panderm import PanDermLinearProbe
 from dermino.evaluate.protocols.linear_tuned import TunedLinearProbe
 from dermino.evaluate.readout import LabelReadout, LevelReadout
@@ -103,6 +104,46 @@ def test_panderm_probe_penalises_the_norm_itself_and_ignores_validation() -> Non
     default: Any = PanDermLinearProbe().run(wide).predictions
     named: Any = PanDermLinearProbe(cost=16 * 8 * 3 / 100).run(wide).predictions
     np.testing.assert_array_equal(default.scores, named.scores)
+
+
+def test_official_probe_keeps_the_epoch_of_the_best_test_accuracy_and_says_so() -> None:
+    given = make_trial(n=150)
+
+    def test_accuracy(probe: LinearProbe) -> float:
+        predictions: Any = probe.run(given).predictions
+        return float((predictions.predicted == predictions.targets).mean())
+
+    # Noise in 16 dimensions and few steps: accuracy rises and falls from one epoch to the next.
+    official = OfficialLinearProbe(epochs=20, learning_rate=0.3, batch_size=8)
+    honest = LinearProbe(epochs=20, learning_rate=0.3, batch_size=8)
+    outcome = official.run(given)
+    best: Any = outcome.scores["best_test_accuracy"]
+    assert best.value == test_accuracy(official) > test_accuracy(honest)
+    assert "too high" in best.note
+    assert outcome.validation is None
+
+
+def test_steps_set_the_length_of_a_probe() -> None:
+    given = make_trial(n=500, with_val=False)
+    rows = len(given.task.rows("train"))
+    steps = 3 * -(-rows // 64)
+    passes: Any = LinearProbe(epochs=3, batch_size=64).run(given).predictions
+    counted: Any = LinearProbe(epochs=3, batch_size=64, steps=steps).run(given).predictions
+    np.testing.assert_array_equal(passes.scores, counted.scores)
+    few: Any = LinearProbe(epochs=50, steps=5, weight_std=0, batch_size=rows).run(given).predictions
+    x, y = (part.double() for part in given.part("train"))
+    layer = torch.nn.Linear(16, 3).double()
+    torch.nn.init.zeros_(layer.weight)
+    torch.nn.init.zeros_(layer.bias)
+    adam = torch.optim.Adam(layer.parameters(), 5e-3)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, 5)
+    for _ in range(5):
+        adam.zero_grad()
+        torch.nn.functional.cross_entropy(layer(x), y.long()).backward()
+        adam.step()
+        cosine.step()
+    expected = layer(given.part("test")[0].double()).softmax(dim=1).detach().numpy()
+    np.testing.assert_allclose(few.scores, expected, atol=1e-6)
 
 
 def test_tuned_probe_chooses_on_validation_rows_only() -> None:

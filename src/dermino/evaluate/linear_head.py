@@ -53,12 +53,12 @@ def fit_lbfgs(
     penalty:
         From the (K, D) weights to a number; biases are free.
     iterations:
-        At most; fewer once the gradient is below 1e-5 or the loss stands still.
+        At most; fewer once the gradient is below 1e-7 or the loss stands still.
     """
     optimiser = torch.optim.LBFGS(
         head.parameters(),
         max_iter=iterations,
-        tolerance_grad=1e-5,
+        tolerance_grad=1e-7,
         tolerance_change=1e-9,
         line_search_fn="strong_wolfe",
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,6 +32,8 @@ class LinearProbe(EvaluationProtocol):
     ----------
     epochs:
         Passes over the training rows.
+    steps:
+        Steps in all, of which ``epochs`` are then equal parts; None: as many as the passes take.
     learning_rate:
         Adam's rate at the first step, for ``batch_size`` rows.
     batch_size:
@@ -49,6 +53,7 @@ class LinearProbe(EvaluationProtocol):
     kinds: ClassVar[frozenset[TaskKind]] = READABLE
 
     epochs: int = Field(50, ge=1)
+    steps: int | None = Field(None, ge=1)
     learning_rate: float = Field(5e-3, gt=0)
     batch_size: int = Field(256, ge=1)
     weight_std: float = Field(0.01, ge=0)
@@ -73,21 +78,32 @@ class LinearProbe(EvaluationProtocol):
             head.weight.normal_(std=self.weight_std, generator=random)
             head.bias.zero_()
         head.to(trial.device)
-        batches = -(-len(features) // self.batch_size)
+        steps = self.steps or self.epochs * -(-len(features) // self.batch_size)
         optimiser = torch.optim.Adam(head.parameters(), lr=self.learning_rate)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.epochs * batches)
-        validates = len(trial.task.rows("val")) > 0
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+        batches = _batches(len(features), self.batch_size, random)
         best, best_value = None, -np.inf
-        for _ in range(self.epochs):
-            order = torch.randperm(len(features), generator=random).to(trial.device)
-            for rows in order.split(self.batch_size):
+        for epoch in range(self.epochs):
+            first, last = (steps * number // self.epochs for number in (epoch, epoch + 1))
+            for rows in islice(batches, last - first):
+                rows = rows.to(trial.device)
                 optimiser.zero_grad()
                 readout.loss(head(features[rows]), targets[rows]).backward()
                 optimiser.step()
                 schedule.step()
-            if validates:
-                validated = predict(trial, readout, head, "val")
-                value = validation_value(trial.task, readout, validated)
-                if value >= best_value:
-                    best, best_value = copy.deepcopy(head), value
+            value = self._judge(trial, readout, head)
+            if value is not None and value >= best_value:
+                best, best_value = copy.deepcopy(head), value
         return best or head
+
+    def _judge(self, trial: Trial, readout: Readout, head: nn.Linear) -> float | None:
+        """Return what the best epoch is chosen by; None: the last one is kept."""
+        if not len(trial.task.rows("val")):
+            return None
+        return validation_value(trial.task, readout, predict(trial, readout, head, "val"))
+
+
+def _batches(count: int, size: int, random: torch.Generator) -> Iterator[torch.Tensor]:
+    """Yield row numbers, all of them once before any comes again."""
+    while True:
+        yield from torch.randperm(count, generator=random).split(size)

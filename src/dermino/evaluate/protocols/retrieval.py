@@ -23,8 +23,8 @@ class Retrieval(EvaluationProtocol):
     """Cosine k-nearest neighbours with a majority vote (paper, section 4.2.1).
 
     Nothing is learnt. A class's score is its share of the k votes, so an AUROC rests on k + 1
-    levels. When classes tie, the one whose neighbour is nearest is predicted; the authors' code
-    takes the first in the alphabet there. Without classes nobody votes.
+    levels. The defaults are those of the authors' code, scikit-learn on L2-normalised features.
+    Without classes nobody votes.
 
     Parameters
     ----------
@@ -35,6 +35,9 @@ class Retrieval(EvaluationProtocol):
         ``softmax`` at ``temperature``, as in DINOv2's k-NN evaluation.
     temperature:
         Of ``softmax``.
+    ties:
+        Which of classes with equally many votes is predicted: the ``first`` of the task's, as in
+        scikit-learn, or the one whose neighbour is ``nearest``. Scores do not change.
     ranking:
         Also judge the ranking of the whole gallery
         (:func:`dermino.evaluate.ranked_gallery.ranking_scores`).
@@ -43,19 +46,20 @@ class Retrieval(EvaluationProtocol):
     title: ClassVar[str] = "Retrieval"
     description: ClassVar[str] = (
         "Zero-shot: the five training images of highest cosine similarity vote; ties go to the "
-        "nearest."
+        "first class."
     )
     kinds: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "ordinal", "unlabelled"})
 
     k: int = Field(5, ge=1)
     weights: Literal["uniform", "similarity", "softmax"] = "uniform"
     temperature: float = Field(0.07, gt=0)
+    ties: Literal["first", "nearest"] = "first"
     ranking: bool = True
 
     @property
     def parameters(self) -> dict[str, Any]:
         """The number of neighbours and how they are found."""
-        return {**super().parameters, "similarity": "cosine", "ties": "nearest"}
+        return {**super().parameters, "similarity": "cosine"}
 
     def run(self, trial: Trial) -> Outcome:
         """Find the neighbours of every test row, and let them vote."""
@@ -75,10 +79,11 @@ class Retrieval(EvaluationProtocol):
         votes = np.stack(
             [(weights * (neighbour_targets == c)).sum(1) for c in range(len(task.classes))], 1
         )
-        leading = np.take_along_axis(votes, neighbour_targets, axis=1)
-        # argmax gives the first of the greatest: the nearest neighbour of a leading class.
-        first = leading.argmax(axis=1)[:, None]
-        predicted = np.take_along_axis(neighbour_targets, first, axis=1)[:, 0]
+        # Either way argmax gives the first of the greatest: of the classes, or of the neighbours.
+        predicted = votes.argmax(axis=1)
+        if self.ties == "nearest":
+            leading = np.take_along_axis(votes, neighbour_targets, axis=1).argmax(axis=1)
+            predicted = neighbour_targets[np.arange(len(leading)), leading]
         names = np.array(task.classes, object)
         return Outcome(
             Predictions(
