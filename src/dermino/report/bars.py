@@ -15,9 +15,9 @@ from matplotlib.ticker import MaxNLocator
 from dermino.evaluate.metric_names import metric_title, smaller_is_better
 from dermino.report.evaluation import ProtocolRecord
 from dermino.report.exhibit import Exhibit, Panel
-from dermino.report.figures import Interval, shortened
+from dermino.report.figures import Interval, inner_ticks, write_above
 from dermino.report.results import Results
-from dermino.report.style import INK, MUTED, Mark, draw
+from dermino.report.style import INK, Mark, draw
 
 _ROW = 36
 _BOTTOM = 22
@@ -121,23 +121,9 @@ def bars(
                 axes.plot(
                     [row.low, row.high], [place] * 2, "|", color=INK, markersize=6, linewidth=0
                 )
-            for x, side, colour, text in (
-                (0, "left", INK, shortened(row.name) + row.mark),
-                (1, "right", MUTED, f"{row.value:.3f}"),
-            ):
-                axes.text(
-                    x,
-                    place + 0.23,
-                    text,
-                    transform=axes.get_yaxis_transform(),
-                    horizontalalignment=side,
-                    color=colour,
-                    parse_math=False,
-                )
+            write_above(axes, place, row)
         axes.set(xlim=limits, ylim=(-0.35, len(rows) - 0.2), yticks=[])
-        ticks = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(*limits)
-        edge = 0.08 * (limits[1] - limits[0])  # Leaves room for half a label at either end.
-        axes.set_xticks([t for t in ticks if limits[0] + edge < t < limits[1] - edge])
+        axes.set_xticks(inner_ticks(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]), limits))
         axes.tick_params(length=0)
         axes.grid(axis="x")
         axes.spines["left"].set_visible(False)

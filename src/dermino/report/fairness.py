@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from dermino.evaluate.metric_names import metric_title
 from dermino.report.evaluation import TaskRecord
 from dermino.report.exhibit import Exhibit, Grid, GridCell, Panel
+from dermino.report.figures import inner_ticks
 from dermino.report.results import Results
 from dermino.report.style import INK, MUTED, Mark, draw
 
@@ -119,10 +120,9 @@ def _draw(
                     at, look = top - _HEADING - _LINE * (line + 0.35), looks[encoder]
                     axes.plot([start, stop], [at] * 2, color=look.colour, linewidth=1.8)
                     axes.plot(value, at, marker=look.marker, color=look.colour, markersize=6)
-        axes.set(xlim=(low - margin, high + margin), ylim=(-block * len(groups), 0), yticks=[])
-        ticks = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high)
-        edge = 0.08 * (high - low + 2 * margin)  # Leaves room for half a label at either end.
-        axes.set_xticks([t for t in ticks if low - margin + edge < t < high + margin - edge])
+        limits = (low - margin, high + margin)
+        axes.set(xlim=limits, ylim=(-block * len(groups), 0), yticks=[])
+        axes.set_xticks(inner_ticks(MaxNLocator(5, steps=[1, 2, 5, 10]), limits))
         axes.tick_params(length=0, labelcolor=MUTED)
         axes.grid(axis="x")
         axes.spines["left"].set_visible(False)

@@ -83,31 +83,39 @@ def intervals(
             look = looks[row.name]
             axes.plot([row.low, row.high], [height] * 2, color=look.colour, linewidth=2.2)
             axes.plot(row.value, height, marker=look.marker, color=look.colour, markersize=7)
-            axes.text(
-                0,
-                height + 0.24,
-                shortened(row.name) + row.mark,
-                transform=axes.get_yaxis_transform(),
-                parse_math=False,
-            )
-            axes.text(
-                1,
-                height + 0.24,
-                f"{row.value:.3f}",
-                transform=axes.get_yaxis_transform(),
-                horizontalalignment="right",
-                color=MUTED,
-            )
-        edge = 0.08 * (limits[1] - limits[0])  # Leaves room for half a label at either end.
-        ticks = np.array(MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(*limits))
-        inner = ticks[(ticks > limits[0] + edge) & (ticks < limits[1] - edge)]
-        axes.set(xlim=limits, ylim=(-0.35, len(rows) - 0.2), xticks=inner, yticks=[])
+            write_above(axes, height, row)
+        axes.set(xlim=limits, ylim=(-0.35, len(rows) - 0.2), yticks=[])
+        axes.set_xticks(inner_ticks(MaxNLocator(5, steps=[1, 2, 5, 10]), limits))
         axes.grid(axis="x")
         axes.spines["left"].set_visible(False)
 
     bottom = _TICK_LABELS / panel_height
     position = (0.005, bottom, 0.99, 1 - bottom)
     return draw(250, panel_height, alt, paint, name, position)
+
+
+def write_above(axes: Axes, height: float, row: Interval) -> None:
+    """Write name and value of an interval that is drawn at ``height``, which is counted in rows."""
+    for x, side, colour, text in (
+        (0, "left", INK, shortened(row.name) + row.mark),
+        (1, "right", MUTED, f"{row.value:.3f}"),
+    ):
+        axes.text(
+            x,
+            height + 0.24,
+            text,
+            transform=axes.get_yaxis_transform(),
+            horizontalalignment=side,
+            color=colour,
+            parse_math=False,
+        )
+
+
+def inner_ticks(locator: MaxNLocator, limits: tuple[float, float]) -> list[float]:
+    """Return the ticks of an axis that leave room for half a label at either end."""
+    low, high = limits
+    edge = 0.08 * (high - low)
+    return [tick for tick in locator.tick_values(low, high) if low + edge < tick < high - edge]
 
 
 def shortened(name: str) -> str:
@@ -122,8 +130,7 @@ def roc(curves: Sequence[Series], looks: Mapping[str, Mark], alt: str, name: str
     def paint(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], color=RULE, linewidth=1)
         for curve in curves:
-            look = looks[curve.name]
-            axes.plot(curve.x, curve.y, color=look.colour, linestyle=look.linestyle, linewidth=1.5)
+            axes.plot(curve.x, curve.y, **looks[curve.name].line, linewidth=1.5)
         ticks = [0, 0.5, 1]
         axes.set(
             xlim=(-0.01, 1.01),
@@ -155,7 +162,7 @@ def training(
             axes.plot(curve.x, curve.y, color=looks[curve.name].colour, alpha=0.25, linewidth=0.7)
         for curve in smooth:
             look = looks[curve.name]
-            axes.plot(curve.x, curve.y, color=look.colour, linestyle=look.linestyle, linewidth=1.6)
+            axes.plot(curve.x, curve.y, **look.line, linewidth=1.6)
             axes.plot(
                 curve.x[-1:], curve.y[-1:], marker=look.marker, color=look.colour, markersize=4.5
             )

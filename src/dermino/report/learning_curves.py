@@ -92,8 +92,7 @@ def _draw(rows: pd.DataFrame, looks: Mapping[str, Mark], title: str, name: str) 
             axes.plot(
                 own["at"],
                 own["value"],
-                color=look.colour,
-                linestyle=look.linestyle,
+                **look.line,
                 marker=look.marker,
                 markersize=5,
                 linewidth=1.6,

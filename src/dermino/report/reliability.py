@@ -77,8 +77,7 @@ def reliability(
             axes.plot(
                 table["confidence"],
                 table["accuracy"],
-                color=look.colour,
-                linestyle=look.linestyle,
+                **look.line,
                 marker=look.marker,
                 markersize=4.5,
                 linewidth=1.4,

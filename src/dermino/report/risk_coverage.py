@@ -61,8 +61,7 @@ def risk_coverage(
 
     def paint(axes: Axes) -> None:
         for name, risk in curves.items():
-            look = looks[name]
-            axes.plot(coverage, risk, color=look.colour, linestyle=look.linestyle, linewidth=1.5)
+            axes.plot(coverage, risk, **looks[name].line, linewidth=1.5)
         axes.set(xlim=(0, 1.01), xlabel="images answered", ylabel="wrong among them")
         axes.set_ylim(bottom=0)
         for axis in (axes.xaxis, axes.yaxis):

@@ -62,6 +62,11 @@ class Mark:
         """The dashes as matplotlib takes them."""
         return (0, self.dashes) if self.dashes else "solid"
 
+    @property
+    def line(self) -> dict[str, Any]:
+        """Colour and dashes of a line, as ``Axes.plot`` takes them."""
+        return {"color": self.colour, "linestyle": self.linestyle}
+
 
 def marks(names: Iterable[str]) -> dict[str, Mark]:
     """Give each name a look of its own; colours come round again only with other dashes."""
