@@ -57,6 +57,31 @@ def test_auto_recognises_a_single_table(tmp_path: Path) -> None:
     assert recognise(tmp_path / "fitzpatrick17k.csv") == "fitzpatrick17k"
 
 
+def test_a_table_stands_for_the_folder_of_its_images(tmp_path: Path) -> None:
+    folder(tmp_path, HAM10000_metadata_csv=HAM_TABLE, copy__HAM10000_metadata_csv="lesion_id\n")
+    Image.new("RGB", (8, 8)).save(tmp_path / "ISIC_1.jpg")
+    for source in ("auto", "ham10000"):
+        imported = import_source(source, tmp_path / "HAM10000_metadata.csv")
+        assert imported.manifest.column("image") == ["ISIC_1.jpg"]
+    with pytest.raises(UserError, match="is not a folder"):
+        import_source("folder", tmp_path / "HAM10000_metadata.csv")
+    with pytest.raises(UserError, match="There is no file or folder"):
+        import_source("auto", tmp_path / "HAM.csv")
+
+
+def test_among_tables_of_one_name_the_one_with_the_layouts_columns_is_read(tmp_path: Path) -> None:
+    columns = "isic_id,attribution,copyright_license,diagnosis\n"
+    folder(
+        tmp_path,
+        a__metadata_csv=f"{columns}ISIC_1,Hospital Italiano de Buenos Aires,CC-0,nevus\n",
+        b__metadata_csv=f"{columns}ISIC_2,Memorial Sloan Kettering Cancer Center,CC-0,melanoma\n",
+        c__metadata_csv="img_id,fitspatrick,diagnostic,patient_id,lesion_id\nISIC_3.png,,MEL,1,1\n",
+    )
+    for source, image in {"hiba": "ISIC_1", "mskcc": "ISIC_2", "pad-ufes-20": "ISIC_3"}.items():
+        imported = import_source(source, tmp_path, keep_missing=True)
+        assert [Path(name).stem for name in imported.manifest.column("image")] == [image]
+
+
 def test_several_layouts_or_none_are_an_error_that_names_them(tmp_path: Path) -> None:
     folder(tmp_path, fitzpatrick17k_csv="md5hash,label\n", HAM10000_metadata_csv=HAM_TABLE)
     with pytest.raises(UserError, match="fitzpatrick17k, ham10000"):

@@ -478,8 +478,10 @@ def test_milk10k_pairs_of_pictures(tmp_path: Path) -> None:
         "isic_id,diagnosis_full,diagnosis_confirm_type",
         "ISIC_4671410,Basal cell carcinoma nodular,histopathology",
     )
-    finer = labels(import_source("milk10k", tmp_path))
-    assert finer["ISIC_4671410"] == ["Basal cell carcinoma nodular", "basal cell carcinoma"]
+    imported = import_source("milk10k", tmp_path)
+    pair = ("Basal cell carcinoma nodular", "basal cell carcinoma")
+    assert labels(imported)["ISIC_4671410"] == list(pair)
+    assert imported.manifest.sources["milk10k"].parents == (pair,)
 
 
 def test_a_year_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -33,12 +33,13 @@ class FileIndex:
     Parameters
     ----------
     root:
-        The folder; or one archive, whose members alone are then listed.
+        The folder; or one archive, whose members alone are then listed; or a table, which stands
+        for the folder that it lies in and is preferred to others of its name.
 
     Raises
     ------
     UserError
-        If ``root`` is neither, or holds no file.
+        If ``root`` does not exist, or holds no file.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -48,6 +49,9 @@ class FileIndex:
             self.root = self.root.parent
         elif self.root.is_dir():
             loose = sorted(_walk(self.root))
+        elif self.root.is_file():
+            self.root, name = self.root.parent, self.root.name
+            loose = [name, *sorted(file for file in _walk(self.root) if file != name)]
         else:
             raise UserError(
                 f"There is no folder '{root}'.", "Give the folder of the images, a .zip or a .tar."

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from fnmatch import fnmatch, translate
 from pathlib import Path
 
+from dermino.data.file_index import FileIndex
 from dermino.data.text_table import first_row
 from dermino.errors import UserError
 
@@ -32,18 +33,38 @@ def is_recognised(tells: Collection[str], root: Path, files: Sequence[str]) -> b
     files:
         The files, relative to it.
     """
-    return bool(tells) and all(_is_found(tell, root, files) for tell in tells)
+    return bool(tells) and all(any(_fitting(tell, root, files)) for tell in tells)
 
 
-def _is_found(tell: str, root: Path, files: Sequence[str]) -> bool:
+def recognised_table(index: FileIndex, tells: Sequence[str], *patterns: str) -> Path:
+    """Return where the table lies that a layout is recognised by, among others of its name.
+
+    Parameters
+    ----------
+    index:
+        The files.
+    tells:
+        The tells of the layout, the most particular one last.
+    patterns:
+        Which file it is where no tell fits.
+
+    Raises
+    ------
+    UserError
+        If there is none.
+    """
+    files = (file for tell in reversed(tells) for file in _fitting(tell, index.root, index.files))
+    found = next(files, None)
+    return index.one(*patterns) if found is None else index.root / found
+
+
+def _fitting(tell: str, root: Path, files: Sequence[str]) -> Iterator[str]:
     for alternative in tell.split("|"):
         pattern, _, columns = alternative.partition(":")
         fits = re.compile(f"(?i:(?:.*/)?{translate(pattern.strip())})").match
-        if any(
-            not columns or _has(columns.split(","), root / file) for file in filter(fits, files)
-        ):
-            return True
-    return False
+        for file in filter(fits, files):
+            if not columns or _has(columns.split(","), root / file):
+                yield file
 
 
 def _has(columns: Sequence[str], path: Path) -> bool:

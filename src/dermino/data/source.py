@@ -107,6 +107,8 @@ def recognise(path: str | Path) -> str:
         If no source recognises it, or several do.
     """
     path = Path(path)
+    if not path.exists():
+        raise UserError(f"There is no file or folder '{path}'.", "Check the path.")
     root, files = path.parent, [path.name]
     if path.is_dir() or is_container(path):
         index = FileIndex(path)
@@ -161,6 +163,7 @@ def assemble(
     findings: Sequence[Finding] = (),
     expected_images: int | None = None,
     keep_missing: bool = False,
+    masks_for_all: bool = True,
 ) -> Imported:
     """Turn a publisher's table into a manifest: find each row's picture and report the rest.
 
@@ -179,6 +182,8 @@ def assemble(
         The published count.
     keep_missing:
         Keep the rows without a picture, for work on labels alone.
+    masks_for_all:
+        Report the images that have no mask, where others have one.
 
     Raises
     ------
@@ -215,6 +220,10 @@ def assemble(
             f"lies in '{index.root}' or below it.",
             hint,
         )
+    if masks_for_all and "mask" in present and present["mask"].notna().any():
+        for name in present.loc[present["mask"].isna(), "image"]:
+            remedy = "Add the mask below the folder, or segment without this image."
+            reported.append(Finding("warning", "mask is missing", path=name, remedy=remedy))
     if expected_images is not None and len(present) != expected_images:
         counts = f"{len(present):,} here, {expected_images:,} published"
         reported.append(Finding("note", "number of images differs", counts))

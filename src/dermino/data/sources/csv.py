@@ -152,7 +152,14 @@ class Csv:
             title=name or path.stem,
             vocabulary=tuple(dict.fromkeys([*names.values(), *occurring])),
         )
-        return assemble(frame, index, info, findings=findings, keep_missing=keep_missing)
+        return assemble(
+            frame,
+            index,
+            info,
+            findings=findings,
+            keep_missing=keep_missing,
+            masks_for_all=False,  # Its own table says which images have one.
+        )
 
 
 def _renamed(

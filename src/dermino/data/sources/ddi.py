@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
+import pandas as pd
+
 from dermino.data.columns import require_columns, written_out
 from dermino.data.file_index import FileIndex
 from dermino.data.findings import Finding
@@ -54,7 +56,7 @@ class Ddi:
         groups = written_out(flags, _MALIGNANT, metadata, findings)
         diseases = frame["disease"].map(lambda name: [name] if name else [])
         frame["labels"] = diseases + groups
-        behaviour = frame.assign(behaviour=[group[0] if group else None for group in groups])
+        behaviour = frame.assign(behaviour=pd.Series(groups, frame.index).str[0])
         frame["skin_type_group"] = frame["skin_tone"].map(_SKIN_TYPES)
         frame["modality"] = "clinical"
         # The publisher names no other vocabulary than the values of the complete table.

@@ -11,6 +11,7 @@ import pandas as pd
 from dermino.data.file_index import FileIndex, folders
 from dermino.data.findings import Finding
 from dermino.data.manifest import SourceInfo
+from dermino.data.reference import is_container
 from dermino.data.source import SOURCES, Imported, assemble
 from dermino.errors import UserError, unknown
 
@@ -58,6 +59,11 @@ class Folder:
         """
         if classes not in get_args(Classes):
             raise unknown("value of classes", str(classes), get_args(Classes))
+        if path.is_file() and not is_container(path):
+            raise UserError(
+                f"'{path}' is not a folder.",
+                "Give the folder of the images; to read a table, use the source csv.",
+            )
         index = FileIndex(path)
         if not index.images:
             hint = f"Unpack {index.archives[0]} first." if index.archives else "Check the path."

@@ -13,6 +13,7 @@ from dermino.data.file_index import FileIndex
 from dermino.data.findings import Finding
 from dermino.data.levels import observed_parents
 from dermino.data.manifest import SourceInfo
+from dermino.data.recognition import recognised_table
 from dermino.data.source import SOURCES, Imported, assemble
 
 # Older exports have the second list; both from coarse to fine.
@@ -58,7 +59,7 @@ class IsicArchive:
         """
         index = FileIndex(path)
         findings: list[Finding] = []
-        frame = read_isic_table(index.one("metadata*.csv"), findings)
+        frame = read_isic_table(recognised_table(index, self.tells, "metadata*.csv"), findings)
         hierarchy = next((names for names in HIERARCHIES if names[0] in frame.columns), ())
         frame["labels"] = levels(frame, hierarchy)
         frame["modality"] = modality(frame)

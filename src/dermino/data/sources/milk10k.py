@@ -8,10 +8,11 @@ from typing import ClassVar
 
 import pandas as pd
 
-from dermino.data.challenge import differing_counts, observed, one_hot, read_isic_table
+from dermino.data.challenge import differing_counts, levels, observed, one_hot, read_isic_table
 from dermino.data.columns import require_columns
 from dermino.data.file_index import FileIndex
 from dermino.data.findings import Finding
+from dermino.data.levels import observed_parents
 from dermino.data.manifest import SourceInfo
 from dermino.data.source import SOURCES, Imported, assemble
 from dermino.data.sources.isic_archive import modality
@@ -31,7 +32,7 @@ _DIAGNOSES = {
     "VASC": "vascular lesion or haemorrhage",
 }
 _TRAINING_IMAGES = 10_480
-_PARTS = {"train": "training", "test": "test"}
+_PARTS = {"train": "Training", "test": "Test"}
 
 
 @SOURCES.register("milk10k")
@@ -69,16 +70,18 @@ class Milk10k:
         frame = pd.concat([part for part in parts if not part.empty], ignore_index=True)
         frame["modality"] = modality(frame)
         frame["image"] += ".jpg"
-        labels = one_hot(frame, _DIAGNOSES)
-        if "diagnosis_full" in frame.columns:
-            fine = [[name] if isinstance(name, str) else [] for name in frame["diagnosis_full"]]
-            labels = [list(dict.fromkeys(names)) for names in map(list.__add__, fine, labels)]
-        frame["labels"] = labels
-        vocabulary = dict.fromkeys([*self.info.vocabulary, *observed(labels)])
+        # A lesion of several diagnoses does not tell which of them its finer one belongs to.
+        groups = one_hot(frame, _DIAGNOSES)
+        group = [names[0] if len(names) == 1 else None for names in groups]
+        hierarchy = frame.assign(group=pd.Series(group, frame.index, dtype=object))
+        fine = levels(frame, ("diagnosis_full",))
+        frame["labels"] = [list(dict.fromkeys(names)) for names in map(list.__add__, fine, groups)]
+        vocabulary = dict.fromkeys([*self.info.vocabulary, *observed(frame["labels"])])
+        parents = observed_parents(hierarchy, ("group", "diagnosis_full"))
         imported = assemble(
             frame,
             index,
-            replace(self.info, vocabulary=tuple(vocabulary)),
+            replace(self.info, vocabulary=tuple(vocabulary), parents=parents),
             findings=findings,
             keep_missing=keep_missing,
         )

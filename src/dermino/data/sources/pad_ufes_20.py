@@ -9,6 +9,7 @@ from dermino.data.columns import require_columns, typed_columns, written_out
 from dermino.data.file_index import FileIndex
 from dermino.data.findings import Finding
 from dermino.data.manifest import SourceInfo
+from dermino.data.recognition import recognised_table
 from dermino.data.source import SOURCES, Imported, assemble
 from dermino.data.text_table import read_text_table
 
@@ -46,7 +47,7 @@ class PadUfes20:
     def read(self, path: Path, keep_missing: bool = False) -> Imported:
         """Read the folder at ``path``; ``keep_missing`` keeps rows whose image is absent."""
         index = FileIndex(path)
-        metadata = index.one("metadata.csv")
+        metadata = recognised_table(index, self.tells, "metadata.csv")
         findings: list[Finding] = []
         frame = read_text_table(metadata, findings)
         require_columns(frame, ("img_id", "diagnostic", "patient_id", "lesion_id"), metadata)

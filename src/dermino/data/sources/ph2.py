@@ -59,10 +59,10 @@ class Ph2:
         """Read the folder at ``path``; ``keep_missing`` keeps rows whose image is absent."""
         index = FileIndex(path)
         findings: list[Finding] = []
-        tables = index.find("PH2_dataset.txt") or [""]
-        metadata = index.root / tables[0] if tables[0] else index.one("PH2_dataset.xlsx")
-        read_table = _read_text if tables[0] else _read_workbook
-        frame = read_table(metadata, findings)
+        names = ("PH2_dataset.txt", "PH2_dataset.xlsx")
+        has_text = bool(index.find(names[0]))
+        metadata = index.one(*names[:1] if has_text else names)
+        frame = (_read_text if has_text else _read_workbook)(metadata, findings)
         codes = frame["clinical_diagnosis"]
         frame["labels"] = written_out(codes, DIAGNOSES, metadata, findings)
         frame["modality"] = "dermoscopic"

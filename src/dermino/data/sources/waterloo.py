@@ -8,7 +8,6 @@ from typing import ClassVar
 import pandas as pd
 
 from dermino.data.file_index import FileIndex
-from dermino.data.findings import Finding
 from dermino.data.manifest import SourceInfo
 from dermino.data.source import SOURCES, Imported, assemble
 from dermino.errors import UserError
@@ -46,7 +45,6 @@ class Waterloo:
     def read(self, path: Path) -> Imported:
         """Read the folder at ``path``."""
         index = FileIndex(path)
-        findings: list[Finding] = []
         files = {_key(file): file for file in index.images}
         rows = []
         for (folder, stem), file in files.items():
@@ -54,13 +52,10 @@ class Waterloo:
             classes = [part for part in PurePosixPath(folder).parts if part in _LABELS]
             if kind != "orig" or not classes:
                 continue
-            mask = files.get((folder, f"{name}_contour"))
-            if mask is None:
-                findings.append(Finding("warning", "mask is missing", path=file))
             rows.append(
                 {
                     "image": file,
-                    "mask": mask,
+                    "mask": files.get((folder, f"{name}_contour")),
                     "labels": [_LABELS[classes[-1]]],
                     "collection": PurePosixPath(folder).name,
                     "modality": "clinical",
@@ -75,7 +70,6 @@ class Waterloo:
             pd.DataFrame(rows),
             index,
             self.info,
-            findings=findings,
             expected_images=self.expected_images,
         )
 
