@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from dermino.cli.options import Cache
+
 EPILOG = """
 **Examples**
 
@@ -55,12 +57,7 @@ def ablate(
     row: Annotated[
         list[str] | None, typer.Option(help="Train these rows only. Default: all of the table.")
     ] = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder that keeps features. Default: DERMINO_CACHE or the user's cache."
-        ),
-    ] = None,
+    cache: Cache = None,
 ) -> None:
     """Train the rows of an ablation table of the paper with equal budget, and compare them.
 

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from dermino.cli.options import BatchSize, Device, Workers
+
 FOUND = 3
 
 
@@ -50,14 +52,12 @@ def audit_data(
         int | None, typer.Option(min=1, help="Side of the encoder's input in pixels.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of what thresholds are made from.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    device: Device = "auto",
     cache: Annotated[
         Path | None, typer.Option(help="Folder that keeps hashes and features.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images in a forward pass.")] = 64,
-    workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes that decode images. Default: one a core.")
-    ] = None,
+    batch_size: BatchSize = 64,
+    workers: Workers = None,
 ) -> None:
     """Find images that are the same, within and across manifests, and test images seen before.
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from dermino.cli.options import Interval, Replicates, Stratified
+
 
 def compare(
     results: Annotated[
@@ -34,7 +36,7 @@ def compare(
             "for one metric and test) or all (those of all tasks and protocols together)."
         ),
     ] = "task",
-    replicates: Annotated[int, typer.Option(min=1, help="Bootstrap replicates.")] = 1000,
+    replicates: Replicates = 1000,
     permutations: Annotated[
         int,
         typer.Option(
@@ -42,12 +44,8 @@ def compare(
             help="Of the permutation test, whose smallest p is one in this plus one; 0: none.",
         ),
     ] = 2000,
-    interval: Annotated[
-        str, typer.Option(help="percentile, or bca: corrected for bias and skewness, slower.")
-    ] = "percentile",
-    stratified: Annotated[
-        bool, typer.Option("--stratified", help="Every class keeps its size in each replicate.")
-    ] = False,
+    interval: Interval = "percentile",
+    stratified: Stratified = False,
     statistics: Annotated[
         str,
         typer.Option(

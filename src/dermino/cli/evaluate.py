@@ -7,24 +7,18 @@ from typing import Annotated
 
 import typer
 
-_Data = Annotated[
-    list[Path],
-    typer.Option("--data", help="Manifest, Parquet or CSV; several may follow one another."),
-]
-_ImageSize = Annotated[
-    int | None,
-    typer.Option(min=1, help="Side of the input in pixels. Default: the encoder's own."),
-]
-_Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
-_Cache = Annotated[
-    Path | None,
-    typer.Option(help="Folder that keeps features. Default: DERMINO_CACHE or the user's cache."),
-]
-_BatchSize = Annotated[int, typer.Option(min=1, help="Images in a forward pass.")]
-_Workers = Annotated[
-    int | None,
-    typer.Option(min=0, help="Processes that decode images. Default: one a core."),
-]
+from dermino.cli.options import (
+    BatchSize,
+    Cache,
+    Data,
+    Device,
+    ImageSize,
+    Interval,
+    Replicates,
+    Stratified,
+    Workers,
+)
+
 _ENCODER_HELP = (
     "A run folder, an encoder file (.safetensors, .pth), a name that dermino encoders lists, "
     "timm:NAME, hf:ID, open_clip:NAME/TAG, or random:NAME for untrained weights. NAME=FILE reads a "
@@ -34,13 +28,13 @@ _ENCODER_HELP = (
 
 def embed(
     encoder: Annotated[str, typer.Option(help=_ENCODER_HELP)],
-    data: _Data,
+    data: Data,
     out: Annotated[Path, typer.Option(help="The Parquet file to write.")],
-    image_size: _ImageSize = None,
-    device: _Device = "auto",
-    cache: _Cache = None,
-    batch_size: _BatchSize = 64,
-    workers: _Workers = None,
+    image_size: ImageSize = None,
+    device: Device = "auto",
+    cache: Cache = None,
+    batch_size: BatchSize = 64,
+    workers: Workers = None,
 ) -> None:
     """Write one feature vector for each image, as Parquet.
 
@@ -133,14 +127,10 @@ def evaluate(
             "of pretraining count as seen. RUN/audit is read without being named."
         ),
     ] = None,
-    image_size: _ImageSize = None,
-    replicates: Annotated[int, typer.Option(min=1, help="Bootstrap replicates.")] = 1000,
-    interval: Annotated[
-        str, typer.Option(help="percentile, or bca: corrected for bias and skewness, slower.")
-    ] = "percentile",
-    stratified: Annotated[
-        bool, typer.Option("--stratified", help="Every class keeps its size in each replicate.")
-    ] = False,
+    image_size: ImageSize = None,
+    replicates: Replicates = 1000,
+    interval: Interval = "percentile",
+    stratified: Stratified = False,
     statistics: Annotated[
         str,
         typer.Option(
@@ -154,9 +144,9 @@ def evaluate(
         list[str] | None,
         typer.Option(help="auto (all GPUs, or the CPU), cpu, cuda:0 cuda:1; several share work."),
     ] = None,
-    cache: _Cache = None,
-    batch_size: _BatchSize = 64,
-    workers: _Workers = None,
+    cache: Cache = None,
+    batch_size: BatchSize = 64,
+    workers: Workers = None,
 ) -> None:
     """Measure encoders: retrieval and linear probe, with 95 % bootstrap intervals.
 

@@ -7,14 +7,11 @@ from typing import Annotated
 
 import typer
 
+from dermino.cli.options import BatchSize, Cache, Data, Device, ImageSize, Workers
+
 app = typer.Typer(
     no_args_is_help=True, help="Find the images of an archive that look like a picture."
 )
-_Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
-_Cache = Annotated[
-    Path | None,
-    typer.Option(help="Folder that keeps features. Default: DERMINO_CACHE or the user's cache."),
-]
 
 
 @app.command()
@@ -23,15 +20,9 @@ def build(
         str,
         typer.Option(help="A run folder, an encoder file, timm:NAME, ... as for dermino evaluate."),
     ],
-    data: Annotated[
-        list[Path],
-        typer.Option("--data", help="Manifest, Parquet or CSV; several may follow one another."),
-    ],
+    data: Data,
     out: Annotated[Path, typer.Option(help="Folder to write the index to.")],
-    image_size: Annotated[
-        int | None,
-        typer.Option(min=1, help="Side of the input in pixels. Default: the encoder's own."),
-    ] = None,
+    image_size: ImageSize = None,
     target_recall: Annotated[
         float,
         typer.Option(
@@ -44,12 +35,10 @@ def build(
     exact: Annotated[
         bool, typer.Option("--exact", help="Compare every image, however large the archive.")
     ] = False,
-    device: _Device = "auto",
-    cache: _Cache = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images in a forward pass.")] = 64,
-    workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes that decode images. Default: one a core.")
-    ] = None,
+    device: Device = "auto",
+    cache: Cache = None,
+    batch_size: BatchSize = 64,
+    workers: Workers = None,
 ) -> None:
     """Make the images of manifests searchable.
 
@@ -83,8 +72,8 @@ def query(
     html: Annotated[
         Path | None, typer.Option(help="Also write a page with small copies of the pictures.")
     ] = None,
-    device: _Device = "auto",
-    cache: _Cache = None,
+    device: Device = "auto",
+    cache: Cache = None,
 ) -> None:
     """List the images most like each picture: rank, cosine similarity, labels, path.
 
