@@ -73,6 +73,7 @@ def test_the_rank_of_orthogonal_directions_is_their_number() -> None:
     axes = torch.linalg.qr(torch.randn(40, 40, generator=torch.Generator().manual_seed(0)))[0]
     assert feature_rank(axes[:7]) == pytest.approx(7)
     assert feature_rank(torch.ones(20, 12)) == pytest.approx(1)
+    assert feature_rank(torch.zeros(20, 12)) == 1  # and no NaN, which no limit would notice
     features = np.random.default_rng(0).normal(size=(30, 12)) + 1
     singular = np.linalg.svd(features, compute_uv=False)
     shares = singular / singular.sum()

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from dermino.pretrain.objectives.centering import SoftmaxCentering
+from dermino.pretrain.objectives.contrastive import contrastive_loss
 from dermino.pretrain.objectives.image import image_loss
 from dermino.pretrain.objectives.knowledge import DiseasePrototypes, knowledge_loss
 from dermino.pretrain.objectives.koleo import koleo_loss
@@ -88,6 +89,23 @@ def test_distillation_takes_any_floating_type_and_keeps_float64() -> None:
         log_student = log_softmax(exact[0].numpy() / 0.1)
         expected = -(exact[1].numpy()[::-1] * log_student).sum(axis=2).mean(axis=1).sum() / 3
         assert image_loss(pair[0], None, pair[1])[0].item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_no_loss_loses_digits_under_autocast() -> None:
+    scores, features = torch.randn(2, 6, 500), torch.randn(6, 500)
+    targets = sinkhorn_knopp(torch.randn(12, 500), 0.07).view(2, 6, 500)
+    masks, labels = torch.eye(6, dtype=torch.bool), (torch.rand(6, 500) < 0.5).float()
+    losses = [
+        lambda: image_loss(scores, scores, targets)[1],
+        lambda: patch_loss(scores[0], targets[0], masks),
+        lambda: knowledge_loss(features, labels, 1 - labels),
+        lambda: koleo_loss(features),
+        lambda: contrastive_loss(features, scores[0]),
+    ]
+    for loss in losses:
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed = loss()
+        assert torch.equal(mixed, loss())
 
 
 def koleo_numpy(features: np.ndarray) -> float:

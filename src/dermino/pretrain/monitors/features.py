@@ -14,7 +14,7 @@ def feature_rank(features: torch.Tensor) -> float:
         p_k = \sigma_k / \textstyle\sum_j \sigma_j
 
     with the singular values sigma of the features as they are. It lies between 1, where all
-    features are multiples of one another, and min(n, D).
+    features are multiples of one another (or nothing), and min(n, D).
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def feature_rank(features: torch.Tensor) -> float:
     rows = features.double()
     gram = rows @ rows.T if len(rows) < rows.shape[1] else rows.T @ rows
     singular = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
-    shares = singular / singular.sum()
+    shares = singular / singular.sum().clamp(min=torch.finfo(singular.dtype).tiny)
     return float(torch.special.entr(shares).sum().exp())
 
 

@@ -30,5 +30,7 @@ def contrastive_loss(
     queries = F.normalize(queries.float(), dim=1)
     keys = all_gather(F.normalize(keys.detach().float(), dim=1))
     positives = torch.arange(len(queries), device=queries.device) + rank() * len(queries)
-    entropy = F.cross_entropy(queries @ keys.T / temperature, positives)
+    with torch.autocast(queries.device.type, enabled=False):
+        scores = queries @ keys.T
+    entropy = F.cross_entropy(scores / temperature, positives)
     return 2 * temperature * entropy

@@ -11,7 +11,8 @@ def prototype_cross_entropy(
     """Return -sum_k t_k log softmax(s / T)_k for every row.
 
     Written as (sum_k t_k) logsumexp(s / T) - sum_k t_k s_k / T, which needs no copy of the
-    log-probabilities: with 65,536 prototypes they are the largest tensor of a step.
+    log-probabilities: with 65,536 prototypes they are the largest tensor of a step. Autocast would
+    take the product in half precision, and is left aside.
 
     Parameters
     ----------
@@ -28,5 +29,6 @@ def prototype_cross_entropy(
     """
     scaled = student.to(torch.promote_types(student.dtype, torch.float32)) / student_temp
     teacher = teacher.to(scaled.dtype)
-    attraction = torch.linalg.vecdot(teacher, scaled)
+    with torch.autocast(scaled.device.type, enabled=False):
+        attraction = torch.linalg.vecdot(teacher, scaled)
     return teacher.sum(dim=-1) * torch.logsumexp(scaled, dim=-1) - attraction

@@ -77,7 +77,7 @@ def knowledge_loss(
         logits.to(known.dtype), targets.to(known.dtype), reduction="none"
     )
     per_crop = known.sum(dim=1)
-    crops = torch.linalg.vecdot(entropy, known) / per_crop.clamp(min=1)
+    crops = (entropy * known).sum(dim=1) / per_crop.clamp(min=1)
     if reduction == "all_crops":
         return crops.sum() / len(crops)
     if labelled is None:
