@@ -135,3 +135,12 @@ def _keys(model: type[BaseModel], sections: Iterable[str]) -> Mapping[str, Any]:
             return {}
         fields = nested[0].model_fields
     return fields
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested values under dotted names, as ``--set`` has them."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        found |= flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return found

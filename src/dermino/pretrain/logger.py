@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from dermino.errors import UserError
 from dermino.files import write_json
@@ -153,15 +153,6 @@ def keep_tracking_id(run: Path, name: str, value: str | None = None) -> str:
     value = value or secrets.token_hex(8)
     write_json(run / _IDS_FILE, {k: v for k, v in known.items() if v is not None} | {name: value})
     return value
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested values under dotted names, as ``--set`` has them."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        found |= flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
-    return found
 
 
 def _is_installed(package: str) -> bool:

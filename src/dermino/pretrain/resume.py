@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dermino.config import load_config
+from dermino.config import flat, load_config
 from dermino.errors import UserError
 from dermino.pretrain.config import PretrainConfig
 from dermino.pretrain.export import SEEN_FILE
@@ -110,17 +110,9 @@ def refuse_another_run(
 
 
 def _differences(begun: PretrainConfig, config: PretrainConfig) -> list[str]:
-    before, now = _flat(begun.model_dump()), _flat(config.model_dump())
+    before, now = flat(begun.model_dump()), flat(config.model_dump())
     return [
         f"{key}: {before.get(key)} then, {now.get(key)} now"
         for key in sorted((before.keys() | now.keys()) - _FREE)
         if before.get(key) != now.get(key)
     ]
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        flat |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
-    return flat

@@ -6,8 +6,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from dermino.config import flat
 from dermino.pretrain.config import PretrainConfig
-from dermino.pretrain.logger import LOGGERS, Logger, flat, keep_tracking_id, tracking_id
+from dermino.pretrain.logger import LOGGERS, Logger, keep_tracking_id, tracking_id
 
 _EXPERIMENT = "dermino"
 _TOTAL = "total"
