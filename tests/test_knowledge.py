@@ -90,6 +90,7 @@ def test_contrasts_separate_what_embeddings_do_not():
         ("tinea pedis", "tinea manuum"),
         ("t cell lymphoma", "b cell lymphoma"),
         ("level 1", "level 2"),
+        ("very severe acne", "severe acne"),
         ("actinic keratosis or intraepithelial carcinoma", "actinic keratosis"),
     ]:
         assert contrast(first, second), (first, second)

@@ -91,6 +91,10 @@ def test_several_layouts_or_none_are_an_error_that_names_them(tmp_path: Path) ->
         recognise(folder(tmp_path / "other", cases_csv="id\n1\n"))
 
 
+def test_an_archive_export_needs_no_column_but_the_images_names(tmp_path: Path) -> None:
+    assert recognise(folder(tmp_path, metadata_csv="isic_id\nISIC_1\n")) == "isic-archive"
+
+
 def test_the_more_particular_layout_is_preferred(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,7 @@ HIERARCHIES = (
     ("benign_malignant", "diagnosis"),
 )
 _MODALITIES = {"dermoscopic": "dermoscopic", "clinical": "clinical", "tbp tile": "tbp"}
-TELLS = ("metadata*.csv: isic_id, attribution, copyright_license",)
+TELLS = ("metadata*.csv: isic_id",)
 
 
 @SOURCES.register("isic-archive")
