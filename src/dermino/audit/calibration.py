@@ -118,7 +118,22 @@ def default_rate(number: int) -> float:
 
 
 def sample(number: int, rate: float, seed: int) -> np.ndarray:
-    """Return rows of ``number`` pictures, enough to see the rate among their pairs."""
+    """Return rows of ``number`` pictures, enough to see the rate among their pairs.
+
+    Parameters
+    ----------
+    number:
+        Pictures there are.
+    rate:
+        The false-positive rate to be seen.
+    seed:
+        Which rows are drawn.
+
+    Returns
+    -------
+    np.ndarray
+        (m,) int64, rising.
+    """
     size = min(number, _SAMPLED_AT_MOST, math.ceil(math.sqrt(2 * _EXPECTED_IN_SAMPLE / rate)))
     return np.sort(np.random.default_rng(seed).choice(number, size, replace=False))
 

@@ -178,7 +178,15 @@ class Bootstrap:
         clusters: Sequence[Any] | None = None,
         classes: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
-        """Return every metric's replicates, each of shape (R,); NaN where one is undefined."""
+        """Return every metric's replicates, each of shape (R,); NaN where one is undefined.
+
+        Parameters
+        ----------
+        metrics, predictions:
+            By name, and what they are computed of: n images.
+        clusters, classes:
+            See :meth:`weights`.
+        """
         weights = self.weights(len(predictions), clusters, classes)
         return _values(metrics, predictions, weights)
 
@@ -217,7 +225,15 @@ class Bootstrap:
         clusters: Sequence[Any] | None = None,
         classes: np.ndarray | None = None,
     ) -> dict[str, Estimate]:
-        """Return every metric's value with its interval, or why there is none."""
+        """Return every metric's value with its interval, or why there is none.
+
+        Parameters
+        ----------
+        metrics, predictions:
+            By name, and what they are computed of: n images.
+        clusters, classes:
+            See :meth:`weights`.
+        """
         values = {name: metric.value(predictions) for name, metric in metrics.items()}
         defined = {name: metrics[name] for name, (_, reason) in values.items() if not reason}
         replicates = self.replicate(defined, predictions, clusters, classes)

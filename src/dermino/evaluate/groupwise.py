@@ -79,7 +79,17 @@ def classes(answered: Answered) -> np.ndarray | None:
 def estimates(
     judged: Judged, answered: Answered, rows: np.ndarray | None = None
 ) -> dict[str, Estimate]:
-    """Return value and interval of every metric over some test rows; None: all."""
+    """Return value and interval of every metric over some test rows; None: all.
+
+    Parameters
+    ----------
+    judged:
+        Answers and metrics.
+    answered:
+        The task, for what the bootstrap draws whole, and the bootstrap.
+    rows:
+        Numbers of test images, (m,); None: all.
+    """
     unit, stratum = clusters(answered), classes(answered)
     answers = judged.answers
     if rows is not None:
@@ -105,7 +115,15 @@ def measure(
     rows: np.ndarray | None = None,
     subgroup: str = EVERYBODY,
 ) -> list[Row]:
-    """Return a row of results for every metric over some test rows; None: all."""
+    """Return a row of results for every metric over some test rows; None: all.
+
+    Parameters
+    ----------
+    judged, answered, rows:
+        See :func:`estimates`; all are judged on the same images.
+    subgroup:
+        What the rows of results call these images.
+    """
     n = len(judged[0].answers) if rows is None else len(rows)
     return [
         {"subgroup": subgroup, "metric": name, "n": n, **asdict(estimate)}
@@ -120,7 +138,17 @@ def measure_groups(
     found: Sequence[Division],
     few_images: int = FEW_IMAGES,
 ) -> list[Row]:
-    """Return a row of results for every metric and group, with a warning for groups too small."""
+    """Return a row of results for every metric and group, with a warning for groups too small.
+
+    Parameters
+    ----------
+    judged, answered:
+        See :func:`estimates`.
+    found:
+        The groups, as :func:`divisions` gives them.
+    few_images:
+        Smaller groups get the warning.
+    """
     return [
         {**row, "note": joined(row["note"], too_few(len(rows), few_images))}
         for division in found

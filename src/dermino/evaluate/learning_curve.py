@@ -72,7 +72,17 @@ class LearningCurve(EvaluationProtocol):
 
     @abstractmethod
     def rows(self, task: Task, seed: int, draw: int) -> np.ndarray:
-        """Return the training rows of a draw."""
+        """Return the training rows of a draw.
+
+        Parameters
+        ----------
+        task:
+            Its training rows are drawn from.
+        seed:
+            Of the evaluation.
+        draw:
+            Number of the draw, from 0.
+        """
 
     def run(self, trial: Trial) -> Outcome:
         """Learn from each draw and answer the test rows."""

@@ -15,7 +15,19 @@ Penalty = Callable[[torch.Tensor], torch.Tensor]
 
 
 def predict(trial: Trial, readout: Readout, head: nn.Module, split: str) -> AnyPredictions:
-    """Answer the rows of a split with a head that takes (m, D) features."""
+    """Answer the rows of a split with a head that takes (m, D) features.
+
+    Parameters
+    ----------
+    trial:
+        Features and targets.
+    readout:
+        What logits mean.
+    head:
+        From (m, D) float32 features to (m, K) logits, on the device of the features.
+    split:
+        ``train``, ``val`` or ``test``.
+    """
     features, _ = trial.part(split)
     with torch.no_grad():
         logits = head(features).double().cpu().numpy()
@@ -73,7 +85,17 @@ def fit_lbfgs(
 
 
 def new_head(dimension: int, readout: Readout, seed: int) -> nn.Linear:
-    """Return a layer with PyTorch's usual initial weights, from a seed, on the CPU."""
+    """Return a layer with PyTorch's usual initial weights, from a seed, on the CPU.
+
+    Parameters
+    ----------
+    dimension:
+        Width D of the features.
+    readout:
+        Tells the number K of logits.
+    seed:
+        Equal seeds give equal weights.
+    """
     random = torch.Generator().manual_seed(seed)
     head = nn.Linear(dimension, readout.outputs)
     bound = dimension**-0.5

@@ -25,7 +25,17 @@ class Stream(IntEnum):
 
 
 def generator(seed: int, stream: Stream, number: int) -> np.random.Generator:
-    """Return the generator of one epoch, sample or step of a run."""
+    """Return the generator of one epoch, sample or step of a run.
+
+    Parameters
+    ----------
+    seed:
+        The run's.
+    stream:
+        What the numbers are for.
+    number:
+        Of the epoch, sample or step, from 0.
+    """
     return np.random.Generator(np.random.Philox(key=[(seed << 8) | stream, number]))
 
 

@@ -39,7 +39,17 @@ class Confusion:
 
 
 def confusion(predictions: pd.DataFrame, classes: Sequence[str], encoder: str) -> Confusion:
-    """Count true against predicted classes; rows are normalised to shares of the true class."""
+    """Count true against predicted classes; rows are normalised to shares of the true class.
+
+    Parameters
+    ----------
+    predictions:
+        With ``target`` and ``predicted``.
+    classes:
+        In the order to be shown.
+    encoder:
+        Whose predictions they are.
+    """
     names = list(classes)
     table = pd.crosstab(predictions["target"], predictions["predicted"])
     counts = table.reindex(index=names, columns=names, fill_value=0).to_numpy()

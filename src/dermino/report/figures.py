@@ -125,7 +125,15 @@ def shortened(name: str) -> str:
 
 
 def roc(curves: Sequence[Series], looks: Mapping[str, Mark], alt: str, name: str) -> Markup:
-    """Draw ROC curves, one for each encoder, over the diagonal of chance."""
+    """Draw ROC curves, one for each encoder, over the diagonal of chance.
+
+    Parameters
+    ----------
+    curves:
+        1 - specificity and sensitivity, both from 0 to 1.
+    looks, alt, name:
+        See :func:`intervals`.
+    """
 
     def paint(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], color=RULE, linewidth=1)
@@ -155,7 +163,15 @@ def training(
     alt: str,
     name: str,
 ) -> Markup:
-    """Draw one logged quantity over the steps: as logged in pale, smoothed in full colour."""
+    """Draw one logged quantity over the steps: as logged in pale, smoothed in full colour.
+
+    Parameters
+    ----------
+    raw, smooth:
+        A curve of each run; x are steps.
+    looks, alt, name:
+        See :func:`intervals`; looks are those of the runs.
+    """
 
     def paint(axes: Axes) -> None:
         for curve in raw:

@@ -86,7 +86,15 @@ def result_table(
     protocols: Sequence[ProtocolRecord],
     metrics: Sequence[str],
 ) -> ResultTable:
-    """Arrange one task's rows of the results table; columns are ``metrics`` by protocol."""
+    """Arrange one task's rows of the results table; columns are ``metrics`` by protocol.
+
+    Parameters
+    ----------
+    rows:
+        Rows of ``results.csv`` over all test images of the task.
+    encoders, protocols, metrics:
+        In the order to be shown; what has no row is left out.
+    """
     columns = _columns(rows, encoders, protocols, metrics)
     seen = dict(zip(rows["encoder"], rows["seen_in_pretraining"], strict=True))
     body = []
@@ -117,7 +125,17 @@ def interval_panels(
     task: str,
     metrics: Sequence[str],
 ) -> list[Panel]:
-    """Draw one panel for each protocol and metric; a metric has the same axis everywhere."""
+    """Draw one panel for each protocol and metric; a metric has the same axis everywhere.
+
+    Parameters
+    ----------
+    rows, encoders, protocols, metrics:
+        See :func:`result_table`.
+    looks:
+        The look of each encoder.
+    task:
+        The task's name, which keeps the panels apart from those of others.
+    """
     titles = {protocol.name: protocol.called for protocol in protocols}
     columns = _columns(rows, encoders, protocols, metrics)
     limits = {

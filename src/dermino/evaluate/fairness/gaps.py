@@ -20,7 +20,15 @@ _BLOCK_VALUES = 2**20
 
 
 def metric_gap(metric: Metric[Any], answers: Any, compared: Sequence[bool]) -> Gap:
-    """Return the difference between the highest and the lowest value of the compared groups."""
+    """Return the difference between the highest and the lowest value of the compared groups.
+
+    Parameters
+    ----------
+    metric, answers:
+        What is measured, and of what: n images.
+    compared:
+        For each group whether the metric is defined in it.
+    """
 
     def gap(groups: Sequence[np.ndarray]) -> np.ndarray:
         chosen = [own for own, taken in zip(groups, compared, strict=True) if taken]
