@@ -15,9 +15,9 @@ from dermino.cli.main import main
 from dermino.errors import UserError
 from dermino.report import report
 from dermino.report.confusion import MOST_CLASSES, confusion
-from dermino.report.curves import roc_exhibit
 from dermino.report.gallery import choose
 from dermino.report.results import Results
+from dermino.report.roc_curves import roc_exhibit
 from dermino.report.style import marks
 
 CLASSES = ["nevus", "melanoma", "keratosis"]

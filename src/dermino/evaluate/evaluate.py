@@ -16,7 +16,6 @@ from dermino.evaluate.analysis import ANALYSES, Analysis, Answered
 from dermino.evaluate.bootstrap import Bootstrap
 from dermino.evaluate.candidate import load_candidates
 from dermino.evaluate.derive import derive_tasks
-from dermino.evaluate.division import write_split_list
 from dermino.evaluate.execution import Setup, execute
 from dermino.evaluate.feature_cache import FeatureCache
 from dermino.evaluate.features import check_files, resolve_devices
@@ -32,6 +31,7 @@ from dermino.evaluate.results import ResultsFolder
 from dermino.evaluate.suite import Prepared, prepare_tasks, read_suite
 from dermino.evaluate.summary import print_results
 from dermino.evaluate.task import UNLABELLED, Task, TaskKind
+from dermino.evaluate.task_split import write_split_list
 from dermino.files import writable_folder
 from dermino.progress import console
 

@@ -17,9 +17,9 @@ from dermino.data.source import SOURCES
 from dermino.errors import UserError, unknown
 from dermino.evaluate.definition import Suite, TaskDefinition
 from dermino.evaluate.derive import make_task
-from dermino.evaluate.division import divide, divide_like
 from dermino.evaluate.targets import read_answers
 from dermino.evaluate.task import SPLITS, Task
+from dermino.evaluate.task_split import split_like, split_task
 
 
 @dataclass(frozen=True)
@@ -208,8 +208,8 @@ def _divided(
     )
     if definition.split.like is not None:
         other, _, notes = _divided(file, file.find(definition.split.like), manifest)
-        return rows.with_columns(split=divide_like(rows, other)), answers, notes
-    parts, notes = divide(definition.name, rows, definition.split, answers, file.folder)
+        return rows.with_columns(split=split_like(rows, other)), answers, notes
+    parts, notes = split_task(definition.name, rows, definition.split, answers, file.folder)
     return rows.with_columns(split=parts), answers, notes
 
 

@@ -10,7 +10,6 @@ import pandas as pd
 from dermino.evaluate.metric_names import in_reading_order
 from dermino.report.captions import CaptionExample, caption_examples
 from dermino.report.confusion import Confusion, confusion
-from dermino.report.curves import roc_exhibit
 from dermino.report.evaluation import ProtocolRecord, TaskRecord
 from dermino.report.exhibit import Exhibit, Panel
 from dermino.report.fairness import fairness_exhibits
@@ -21,6 +20,7 @@ from dermino.report.overlays import OverlayExample, overlay_examples
 from dermino.report.reliability import reliability
 from dermino.report.results import Results, scores
 from dermino.report.risk_coverage import risk_coverage
+from dermino.report.roc_curves import roc_exhibit
 from dermino.report.seen import explain_marks
 from dermino.report.significance import significance
 from dermino.report.style import Mark

@@ -21,7 +21,7 @@ from dermino.files import atomic_path
 _STRATUM = "_stratum"
 
 
-def divide(
+def split_task(
     name: str, manifest: Manifest, rule: SplitRule, answers: Sequence[Any], folder: Path
 ) -> tuple[list[str], list[str]]:
     """Return each row's split, empty for rows set aside, and notes.
@@ -76,7 +76,7 @@ def divide(
     return parts_of.tolist(), notes
 
 
-def divide_like(manifest: Manifest, other: Manifest) -> list[str]:
+def split_like(manifest: Manifest, other: Manifest) -> list[str]:
     """Return the split that each image has in another manifest, empty where it is not there."""
     known = dict(zip(other.column("image"), other.column("split"), strict=True))
     return [known.get(image, "") for image in manifest.column("image")]
