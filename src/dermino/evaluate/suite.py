@@ -12,13 +12,13 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from dermino.config import load_config
-from dermino.data.manifest import Manifest
+from dermino.data.manifest import Manifest, SourceInfo
 from dermino.data.source import SOURCES
 from dermino.errors import UserError, unknown
 from dermino.evaluate.definition import Suite, TaskDefinition
 from dermino.evaluate.derive import make_task
 from dermino.evaluate.targets import read_answers
-from dermino.evaluate.task import SPLITS, Task
+from dermino.evaluate.task import LABELS, SPLITS, Task
 from dermino.evaluate.task_split import split_like, split_task
 
 
@@ -176,14 +176,22 @@ def list_tasks(task_files: Iterable[TaskFile]) -> pd.DataFrame:
                     "title": task.title,
                     "kind": task.kind,
                     "dataset": task.dataset,
-                    "images": task.images,
-                    "classes": len(set((task.concepts or {}).values()) or task.classes or ()),
+                    "images": task.images or "",
+                    "classes": _class_count(task, source) or "",
                     "split": task.split.rule if not task.split.like else f"as {task.split.like}",
                     "protocols": ", ".join(task.protocols),
                     "from": task.private or (source.url if source else "your own"),
                 }
             )
     return pd.DataFrame(rows)
+
+
+def _class_count(task: TaskDefinition, source: SourceInfo | None) -> int:
+    """How many classes a task has, 0 where only the images tell or there are none."""
+    if stated := set((task.concepts or {}).values()) or task.classes:
+        return len(stated)
+    is_whole = task.target == LABELS and task.min_images == 1 and task.kind == "classification"
+    return len(source.vocabulary) if source and is_whole else 0
 
 
 def _divided(
