@@ -73,11 +73,11 @@ def _read_recipe(recipe: str | Path) -> dict[str, Any]:
     path = Path(recipe)
     if path.suffix in {".yaml", ".yml"} or path.is_file():
         if not path.is_file():
-            raise UserError(f"There is no recipe file '{path}'.", f"Shipped: {recipe_names()}.")
+            raise UserError(f"There is no file '{path}'.", "Check the path.")
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"The recipe '{path}' cannot be read: {error}.") from error
+            raise UserError(f"'{path}' cannot be read: {error}.") from error
     elif str(recipe) in recipe_names():
         text = files("dermino.recipes").joinpath(f"{recipe}.yaml").read_text(encoding="utf-8")
     else:
@@ -86,7 +86,7 @@ def _read_recipe(recipe: str | Path) -> dict[str, Any]:
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise UserError(f"The recipe '{recipe}' is not a mapping.", "Write it as 'key: value'.")
+        raise UserError(f"'{recipe}' is not a mapping.", "Write it as 'key: value'.")
     return values
 
 
@@ -94,7 +94,9 @@ def _parse_yaml(text: str, where: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UserError(f"{where} is not valid YAML: {error}.") from error
+        # YAML's own report spreads over five lines.
+        reason = " ".join(str(error).split())
+        raise UserError(f"{where} is not valid YAML: {reason}.") from error
 
 
 def _assign(values: dict[str, Any], keys: list[str], value: Any) -> None:
@@ -118,6 +120,10 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str) -> User
             guess = nearest(location[-1], _keys(model, location[:-1]))
             hint = f" Did you mean '{'.'.join([*location[:-1], guess])}'?" if guess else ""
             lines.append(f"Unknown key '{key}'.{hint}")
+        elif problem["type"] == "tuple_type":
+            lines.append(f"'{key}' is a list: write [{problem['input']}].")
+        elif problem["type"] == "model_type":
+            lines.append(f"'{key}' is a section: write {key}.KEY=VALUE.")
         else:
             lines.append(f"'{key}': {problem['msg']} (got {problem['input']!r}).")
     return UserError(f"{where} cannot be used:", "\n".join(lines))
@@ -126,6 +132,8 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str) -> User
 def _keys(model: type[BaseModel], sections: Iterable[str]) -> Mapping[str, Any]:
     fields = model.model_fields
     for section in sections:
+        if section.isdecimal():  # The place in a list of models, whose keys are at hand already.
+            continue
         if section not in fields:
             return {}
         annotation = fields[section].annotation

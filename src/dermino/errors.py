@@ -50,7 +50,7 @@ def nearest(name: str, options: Iterable[str]) -> str | None:
 
 def unknown(kind: str, name: str, options: Iterable[str]) -> UserError:
     """Build the error for a name that is not among ``options``, naming the nearest one."""
-    options = sorted(options)
+    options = sorted({option for option in options if option})
     guess = nearest(name, options)
     hint = f"Did you mean '{guess}'? " if guess else ""
     known = first_of(options, _SHOWN) if options else "none"

@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -141,21 +141,30 @@ def writable_folder(path: str | Path) -> Path:
     except OSError as error:
         raise UserError(
             f"Cannot write to the folder '{path}': {error.strerror or error}.",
-            "Choose another --out, or change the folder's permissions.",
+            "Choose another folder, or change its permissions.",
         ) from error
     return path
 
 
-def writable_file(path: str | Path) -> Path:
+def writable_file(path: str | Path, inputs: Iterable[str | Path] = ()) -> Path:
     """Prove that the file ``path`` can be written, before any long work starts.
+
+    Parameters
+    ----------
+    path:
+        The file to write.
+    inputs:
+        Files that are read, none of which it may replace.
 
     Raises
     ------
     UserError
-        If ``path`` is a folder or its folder cannot be written to.
+        If ``path`` is a folder or an input, or its folder cannot be written to.
     """
     path = Path(path)
     if path.is_dir():
-        raise UserError(f"'{path}' is a folder.", "Give --out the name of a file.")
+        raise UserError(f"'{path}' is a folder.", "Give the name of a file.")
+    if path.resolve() in {Path(file).resolve() for file in inputs}:
+        raise UserError(f"'{path}' is read, and writing to it would lose it.", "Choose another.")
     writable_folder(path.parent)
     return path

@@ -44,10 +44,10 @@ def import_data(
     dermino data import csv cases.csv --set image_root=photos label_column=diagnosis --out c.parquet
     """
     from dermino.data.findings import write_findings
+    from dermino.data.manifest import writable_manifest
     from dermino.data.source import import_source
-    from dermino.files import writable_file
 
-    writable_file(out)
+    writable_manifest(out, inputs=[path])
     imported = import_source(source, path, **_options(settings or []))
     imported.manifest.write(out)
     findings_path = out.with_suffix(".findings.csv")
@@ -115,11 +115,10 @@ def split_data(
     """Write train, val and test into the manifest: stratified, no patient or lesion divided."""
     import pandas as pd
 
-    from dermino.data.manifest import Manifest
+    from dermino.data.manifest import Manifest, writable_manifest
     from dermino.data.split import split
-    from dermino.files import writable_file
 
-    target = writable_file(out or manifest)
+    target = writable_manifest(out or manifest)
     divided = split(
         Manifest.read(manifest),
         {"train": train, "val": val, "test": test},

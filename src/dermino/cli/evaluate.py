@@ -148,7 +148,7 @@ def evaluate(
     batch_size: BatchSize = 64,
     workers: Workers = None,
 ) -> None:
-    """Measure encoders: retrieval and linear probe, with 95 % bootstrap intervals.
+    """Measure encoders on tasks by probes, fine-tuning and more, with 95 % intervals.
 
     Every dataset of the manifests is a task; its split column says what is learnt from and what
     is tested (make one with dermino data split). Of a dataset without any label the neighbours are

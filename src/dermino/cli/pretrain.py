@@ -56,7 +56,11 @@ def pretrain(
         typer.Option(help="Train on these splits only. Default: every row that is not test."),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue from the newest checkpoint in --out.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Continue from the newest checkpoint in --out; start where it holds none.",
+        ),
     ] = False,
 ) -> None:
     """Pretrain an encoder on images with and without labels.

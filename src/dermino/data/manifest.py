@@ -19,7 +19,7 @@ from dermino.data.reference import URL_PATTERN, Reference, locate
 from dermino.data.schema import COLUMNS
 from dermino.data.validation import validate
 from dermino.errors import UserError
-from dermino.files import atomic_path
+from dermino.files import atomic_path, writable_file
 
 METADATA_KEY = b"dermino"
 ORIGINAL_IMAGE = "original_image"
@@ -124,6 +124,7 @@ class Manifest:
             ) from error
         stored = (table.schema.metadata or {}).get(METADATA_KEY)
         described_root, sources = parse_description(stored or b"{}", path)
+        refuse_no_rows(len(table), path)
         try:
             return cls(table, Path(root or described_root), sources)
         except UserError as error:
@@ -269,9 +270,49 @@ class Manifest:
         return pd.DataFrame(rows)
 
 
-def read_manifests(paths: Iterable[str | Path]) -> Manifest:
-    """Read several manifests and join them."""
+def read_manifests(paths: Sequence[str | Path]) -> Manifest:
+    """Read several manifests and join them.
+
+    Raises
+    ------
+    UserError
+        If one cannot be read, or is given twice: its images would count twice.
+    """
+    files = [Path(path).resolve() for path in paths]
+    for path, file in zip(paths, files, strict=True):
+        if files.count(file) > 1:
+            raise UserError(f"The manifest '{path}' is given twice.", "Name it once.")
     return Manifest.join([Manifest.read(path) for path in paths])
+
+
+def writable_manifest(path: str | Path, inputs: Iterable[str | Path] = ()) -> Path:
+    """Prove that a manifest can be written to ``path``, before any long work starts.
+
+    Parameters
+    ----------
+    path:
+        The ``.parquet`` or ``.csv`` file to write.
+    inputs:
+        Files that are read, none of which it may replace.
+
+    Raises
+    ------
+    UserError
+        If it ends otherwise, or for what :func:`dermino.files.writable_file` finds.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in {".parquet", ".csv"}:
+        raise UserError(
+            f"'{path}' ends neither in .parquet nor in .csv.",
+            f"Write {path.with_suffix('.parquet')}",
+        )
+    return writable_file(path, inputs)
+
+
+def refuse_no_rows(rows: int, path: Path) -> None:
+    """Raise a UserError for a manifest without images: whatever is done with it cannot be meant."""
+    if not rows:
+        raise UserError(f"The manifest '{path}' has no rows.", "Import the images again.")
 
 
 def parse_description(stored: bytes, path: Path) -> tuple[Path, dict[str, SourceInfo]]:

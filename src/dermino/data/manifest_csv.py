@@ -29,9 +29,10 @@ def read_csv(path: Path, root: str | Path | None = None) -> Manifest:
     their exact names; use ``dermino data import csv`` for a table with other names. The root and
     the sources come from ``<name>.sources.json``, where :func:`write_csv` has left one.
     """
-    from dermino.data.manifest import Manifest, parse_description
+    from dermino.data.manifest import Manifest, parse_description, refuse_no_rows
 
     frame = read_text_table(path)
+    refuse_no_rows(len(frame), path)
     for alias in ("label", "binary_label"):
         if alias in frame.columns and "labels" not in frame.columns:
             frame = frame.rename(columns={alias: "labels"})

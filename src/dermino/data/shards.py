@@ -22,11 +22,11 @@ import pyarrow as pa
 from dermino.data.containers import INDEX_SUFFIX, TarIndex
 from dermino.data.findings import Finding, Severity, write_findings
 from dermino.data.images import UnreadableImage
-from dermino.data.manifest import ORIGINAL_IMAGE, Manifest
+from dermino.data.manifest import ORIGINAL_IMAGE, Manifest, writable_manifest
 from dermino.data.reference import SEPARATOR, is_url, read
 from dermino.data.stored_picture import stored_mask, stored_picture
 from dermino.errors import UserError
-from dermino.files import atomic_path, sole_writer, writable_file, writable_folder
+from dermino.files import atomic_path, sole_writer, writable_folder
 from dermino.progress import track
 
 MANIFEST_FILE = "manifest.parquet"
@@ -87,7 +87,7 @@ def shard(
             f"Where shall the manifest of the shards in '{out}' be written?",
             "Name a file: --manifest-file shards.parquet",
         )
-    target = writable_file(manifest_file or Path(place) / MANIFEST_FILE)
+    target = writable_manifest(manifest_file or Path(place) / MANIFEST_FILE)
     with _sole_writer(place):
         _refuse_other_shards(place, manifest, limit, max_side)
         finished = _finished(place)

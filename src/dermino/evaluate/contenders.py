@@ -22,6 +22,7 @@ UNITS_NOT_KEPT = (
     "are too narrow; evaluate again with this version"
 )
 _VALUE = "value:"
+_AGAIN = "Remove the folder's results.csv to evaluate again."
 
 
 def read_contenders(
@@ -98,11 +99,12 @@ def _units(table: pa.Table, name: str) -> tuple[np.ndarray | None, str]:
 
 
 def _read(path: Path) -> pa.Table:
-    if not path.is_file():
-        raise UserError(
-            f"'{path}' is missing.", "Remove the folder's results.csv to evaluate again."
-        )
-    return pq.read_table(path)
+    try:
+        return pq.read_table(path)
+    except FileNotFoundError as error:
+        raise UserError(f"'{path}' is missing.", _AGAIN) from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"'{path}' cannot be read: {error}.", _AGAIN) from error
 
 
 def _check_images(tables: Mapping[str, pa.Table], files: Mapping[str, Path]) -> None:

@@ -61,8 +61,6 @@ class EmbeddedImages:
         feature_cache = FeatureCache(cache)
         where = resolve_device(device)
         manifest = read_manifests(data)
-        if not len(manifest):
-            raise UserError("The manifest has no image.")
         paths = manifest.paths()
         check_files(paths)
         candidate = load_candidates([encoder], image_size, where)[0]
@@ -112,7 +110,7 @@ def embed(
     UserError
         For anything that the user must put right.
     """
-    out = writable_file(out)
+    out = writable_file(out, inputs=data)
     if out.suffix != ".parquet":
         raise UserError(f"'{out}' does not end in .parquet.", "Features are written as Parquet.")
     embedded = EmbeddedImages.compute(encoder, data, image_size, device, cache, batch_size, workers)

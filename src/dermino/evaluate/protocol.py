@@ -217,6 +217,8 @@ def configure_protocols(
         name, _, rest = setting.partition(".")
         if name not in own:
             raise unknown("protocol in --set", name, own)
+        if "=" not in rest:
+            raise UserError(f"Cannot read --set '{setting}'.", "Write it as PROTOCOL.KEY=VALUE.")
         own[name].append(rest)
     result: dict[str, EvaluationProtocol] = {}
     for alias, kind in classes.items():

@@ -16,6 +16,7 @@ from dermino.evaluate.task import TaskKind
 _CLASSES_AT_MOST = 1000
 _FEW = 10
 _CONTINUOUS_SHARE = 0.1
+_TEXTS = {"segmentation": "paths of masks", "caption": "captions"}
 
 _Labels = tuple[str, ...]
 
@@ -60,6 +61,11 @@ def read_answers(
     if kind == "regression":
         return _numbers(name, column, target), []
     if kind in {"segmentation", "caption"}:
+        if pa.types.is_primitive(column.type):
+            raise UserError(
+                f"Task '{name}': column '{target}' holds no {_TEXTS[kind]}.",
+                f"Choose another --target than '{target}', or another --kind.",
+            )
         return [_text(value) or None for value in _scalars(name, column, target)], []
     listed = pa.types.is_list(column.type)
     sets = _label_sets(column) if listed else _categories(name, column, target)

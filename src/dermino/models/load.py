@@ -9,6 +9,7 @@ from typing import Any
 import timm
 import torch
 from timm.data import resolve_model_data_config
+from timm.layers import to_2tuple
 from torch import nn
 
 from dermino.errors import UserError, unknown
@@ -157,6 +158,12 @@ def _size_args(architecture: str, image_size: int | None) -> dict[str, int]:
         return {}
     with torch.device("meta"):
         backbone: Any = create_backbone(architecture)
+    patch = getattr(getattr(backbone, "patch_embed", None), "patch_size", 1)
+    if image_size < to_2tuple(patch)[0]:
+        raise UserError(
+            f"{image_size} pixels are less than one patch of '{architecture}'.",
+            f"Use --image-size {to_2tuple(patch)[0]} or more.",
+        )
     told = "img_size" in inspect.signature(type(backbone).__init__).parameters
     return {"img_size": image_size} if told else {}
 

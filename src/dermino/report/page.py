@@ -77,7 +77,7 @@ def report(
         cannot be written.
     """
     found = Results.read(results)
-    out = writable_file(out)
+    out = writable_file(out, inputs=[*found.folder.glob("*.csv"), *found.folder.glob("*.json")])
     shown_runs = _runs(found, runs)
     names = [encoder.name for encoder in found.encoders]
     looks = marks([*names, *(run.name for run in shown_runs)])

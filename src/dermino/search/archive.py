@@ -23,7 +23,7 @@ from dermino.evaluate.candidate import load_candidates
 from dermino.evaluate.embed import EmbeddedImages
 from dermino.evaluate.feature_cache import FeatureCache
 from dermino.evaluate.features import check_files, extract, resolve_device
-from dermino.files import writable_folder, write_json, write_text
+from dermino.files import writable_file, writable_folder, write_json, write_text
 from dermino.models.encoder import Encoder
 from dermino.progress import console
 from dermino.search.index import Search, VectorIndex, load_faiss
@@ -234,6 +234,9 @@ def query_index(
     if not images:
         raise UserError("No picture was given.", "dermino search query INDEX IMAGE...")
     paths: list[Reference] = [Path(image) for image in images]
+    for target in (out, html):
+        if target is not None:
+            writable_file(target, inputs=images)
     check_files(paths)
     archive = Archive.open(index)
     encoder = archive.load_encoder(resolve_device(device))

@@ -84,6 +84,11 @@ def download(
         cannot be read is not to be had.
     """
     offer = find_offer(name, addresses)
+    if not offer.listing and not any(_wanted(f.path, only) for f in offer.files):
+        raise UserError(
+            f"No file of '{name}' is called {' or '.join(only)}.",
+            f"It has: {', '.join(Path(f.path).name for f in offer.files)}.",
+        )
     folder = writable_folder(out)
     stop = threading.Event()
     web = Web(patience or Patience(), stop)

@@ -87,9 +87,14 @@ def generate(
             limits = f"at least {low}" if high is None else f"between {low} and {high}"
             raise UserError(f"{name} is {value}.", f"It must be {limits}.")
     out = writable_folder(out)
+    target = out / "manifest.parquet"
+    if target.is_file() and not all(i.synthetic for i in Manifest.read(target).sources.values()):
+        raise UserError(
+            f"'{target}' lists images that were not generated, and would be lost.",
+            "Choose another --out.",
+        )
     for folder in ("images", "masks"):
         writable_folder(out / folder)
-    target = out / "manifest.parquet"
     target.unlink(missing_ok=True)
     cases = list(enumerate(islice(population(seed, size), n)))
     drawn = _draw(partial(_write, out, labelled), cases, workers)
