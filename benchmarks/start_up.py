@@ -52,7 +52,8 @@ finally:
 def make_data(rows: int, folder: Path) -> None:
     """Write the images, the manifest and the taxonomy of its labels."""
     from dermino.data.generate import generate
-    from dermino.data.manifest import Manifest, SourceInfo
+    from dermino.data.manifest import Manifest
+    from dermino.data.source_info import SourceInfo
     from dermino.knowledge.build import build_taxonomy
 
     generate(folder / "images", n=IMAGES, size=64)

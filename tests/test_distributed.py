@@ -14,7 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dermino.data.manifest import Manifest, SourceInfo
+from dermino.data.manifest import Manifest
+from dermino.data.source_info import SourceInfo
 from dermino.errors import UserError
 from dermino.knowledge.build import build_taxonomy
 from dermino.pretrain.config import PretrainConfig

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dermino.data.manifest import Manifest, SourceInfo
+from dermino.data.manifest import Manifest
+from dermino.data.source_info import SourceInfo
 from dermino.evaluate.feature_cache import FeatureCache
 from dermino.knowledge.build import build_taxonomy
 from dermino.knowledge.groups import coarse_groups

@@ -18,7 +18,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from dermino.cli.main import main
-from dermino.data.manifest import Manifest, SourceInfo
+from dermino.data.manifest import Manifest
+from dermino.data.source_info import SourceInfo
 from dermino.errors import UserError
 from dermino.evaluate.classification import CLASSIFICATION_METRICS
 from dermino.evaluate.derive import derive_tasks

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from dermino.cli.main import main
-from dermino.data.manifest import Manifest, SourceInfo
+from dermino.data.manifest import Manifest
+from dermino.data.source_info import SourceInfo
 from dermino.errors import UserError
 from dermino.knowledge.build import build_taxonomy
 from dermino.knowledge.calibration import calibrate_threshold

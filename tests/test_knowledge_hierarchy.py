@@ -9,8 +9,9 @@ import pytest
 
 from dermino.cli.main import main
 from dermino.data.levels import observed_parents
-from dermino.data.manifest import Manifest, SourceInfo
+from dermino.data.manifest import Manifest
 from dermino.data.source import SOURCES
+from dermino.data.source_info import SourceInfo
 from dermino.errors import UserError
 from dermino.knowledge.build import build_taxonomy
 from dermino.knowledge.certainty import Certainty

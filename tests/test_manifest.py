@@ -4,7 +4,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from dermino.data.manifest import Manifest, SourceInfo, read_manifests
+from dermino.data.manifest import Manifest, read_manifests
+from dermino.data.source_info import SourceInfo
 from dermino.errors import UserError
 
 

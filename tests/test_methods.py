@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 
 from dermino.cli.main import main
 from dermino.config import load_config
-from dermino.data.manifest import Manifest, SourceInfo
+from dermino.data.manifest import Manifest
+from dermino.data.source_info import SourceInfo
 from dermino.errors import UserError
 from dermino.knowledge.build import build_taxonomy
 from dermino.models.encoder_file import EncoderFile

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from dermino.data.manifest import Manifest, SourceInfo
+from dermino.data.manifest import Manifest
+from dermino.data.source_info import SourceInfo
 from dermino.knowledge.build import build_taxonomy
 from dermino.pretrain.config import MonitorConfig
 from dermino.pretrain.method import METHODS

@@ -12,7 +12,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from dermino.cli.main import main
-from dermino.data.manifest import Manifest, SourceInfo
+from dermino.data.manifest import Manifest
+from dermino.data.source_info import SourceInfo
 from dermino.errors import UserError
 from dermino.files import sole_writer
 from dermino.knowledge.build import build_taxonomy

@@ -20,10 +20,11 @@ from safetensors.torch import load_file
 
 from dermino.cli.main import main
 from dermino.data.images import read_image
-from dermino.data.manifest import Manifest, SourceInfo
+from dermino.data.manifest import Manifest
 from dermino.data.reference import read
 from dermino.data.shard_cache import ShardCache
 from dermino.data.shards import shard
+from dermino.data.source_info import SourceInfo
 from dermino.errors import UserError
 from dermino.pretrain.pretrain import pretrain
 

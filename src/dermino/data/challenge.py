@@ -14,8 +14,9 @@ import pandas as pd
 from dermino.data.columns import require_columns, typed_columns
 from dermino.data.file_index import FileIndex, folders
 from dermino.data.findings import Finding
-from dermino.data.manifest import Manifest, SourceInfo
+from dermino.data.manifest import Manifest
 from dermino.data.source import Imported, assemble
+from dermino.data.source_info import SourceInfo
 from dermino.data.text_table import read_text_table
 from dermino.errors import UserError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,34 +17,13 @@ import pyarrow.parquet as pq
 
 from dermino.data.reference import URL_PATTERN, Reference, locate
 from dermino.data.schema import COLUMNS
+from dermino.data.source_info import SourceInfo, describe, merge, parse_description
 from dermino.data.validation import validate
 from dermino.errors import UserError
 from dermino.files import atomic_path, writable_file
 
 METADATA_KEY = b"dermino"
 ORIGINAL_IMAGE = "original_image"
-VERSION = 1
-
-
-@dataclass(frozen=True)
-class SourceInfo:
-    """What is known of a dataset as a whole.
-
-    ``vocabulary`` lists every label its publisher could have given: a label in it that an image
-    does not carry is a negative, a label outside it is unknown (n_ij of Eq. 6).
-    ``parents`` holds pairs (label, broader label) that the publisher's own columns give: an image
-    with the first has the second too, and nobody knows which of its narrower labels an image
-    with only the second has.
-    """
-
-    name: str
-    title: str = ""
-    licence: str = ""
-    citation: str = ""
-    url: str = ""
-    vocabulary: tuple[str, ...] = ()
-    synthetic: bool = False
-    parents: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -151,11 +130,7 @@ class Manifest:
 
     def describe(self, folder: Path) -> dict[str, Any]:
         """What is stored beside the table: the root as seen from ``folder``, and the sources."""
-        return {
-            "version": VERSION,
-            "root": _portable_root(self.root, folder),
-            "sources": {name: asdict(info) for name, info in self.sources.items()},
-        }
+        return describe(self.root, self.sources, folder)
 
     @classmethod
     def join(cls, manifests: Sequence[Manifest]) -> Manifest:
@@ -172,7 +147,7 @@ class Manifest:
             prefix = root.relative_to(common).as_posix()
             tables.append(_prefix_paths(manifest.table, "" if prefix == "." else prefix + "/"))
             for name, info in manifest.sources.items():
-                sources[name] = _merge(sources[name], info) if name in sources else info
+                sources[name] = merge(sources[name], info) if name in sources else info
         try:
             joined = pa.concat_tables(tables, promote_options="permissive")
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
@@ -315,38 +290,6 @@ def refuse_no_rows(rows: int, path: Path) -> None:
         raise UserError(f"The manifest '{path}' has no rows.", "Import the images again.")
 
 
-def parse_description(stored: bytes, path: Path) -> tuple[Path, dict[str, SourceInfo]]:
-    """Return root and sources from the JSON of :meth:`Manifest.describe`, as stored at ``path``.
-
-    Raises
-    ------
-    UserError
-        If it is damaged, or of a later version.
-    """
-    try:
-        described = json.loads(stored)
-        version = described.get("version", VERSION)
-        if version != VERSION:
-            raise ValueError(f"its version is {version}, this dermino reads {VERSION}")
-        root = Path(os.path.normpath(path.parent / described.get("root", ".")))
-        sources = {
-            name: SourceInfo(
-                **{
-                    **info,
-                    "vocabulary": tuple(info.get("vocabulary", ())),
-                    "parents": tuple((fine, broad) for fine, broad in info.get("parents", ())),
-                }
-            )
-            for name, info in described.get("sources", {}).items()
-        }
-    except (ValueError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"'{path}' describes its root and sources in a way that cannot be read: {error}.",
-            "Import the images again.",
-        ) from error
-    return root, sources
-
-
 def _to_arrow(values: pd.Series, kind: pa.DataType | None, name: str) -> pa.Array:
     if kind is not None and pa.types.is_list(kind):
         values = values.map(lambda items: [] if items is None else list(items))
@@ -370,17 +313,3 @@ def _prefix_paths(table: pa.Table, prefix: str) -> pa.Table:
                 )
                 table = table.set_column(table.column_names.index(name), name, moved)
     return table.replace_schema_metadata(None)
-
-
-def _merge(first: SourceInfo, second: SourceInfo) -> SourceInfo:
-    vocabulary = tuple(dict.fromkeys(first.vocabulary + second.vocabulary))
-    parents = tuple(dict.fromkeys(first.parents + second.parents))
-    synthetic = first.synthetic or second.synthetic
-    return replace(first, vocabulary=vocabulary, synthetic=synthetic, parents=parents)
-
-
-def _portable_root(root: Path, folder: Path) -> str:
-    root, folder = root.absolute(), folder.absolute()
-    if root.is_relative_to(folder) or folder.is_relative_to(root):
-        return Path(os.path.relpath(root, folder)).as_posix()
-    return root.as_posix()

@@ -29,7 +29,8 @@ def read_csv(path: Path, root: str | Path | None = None) -> Manifest:
     their exact names; use ``dermino data import csv`` for a table with other names. The root and
     the sources come from ``<name>.sources.json``, where :func:`write_csv` has left one.
     """
-    from dermino.data.manifest import Manifest, parse_description, refuse_no_rows
+    from dermino.data.manifest import Manifest, refuse_no_rows
+    from dermino.data.source_info import parse_description
 
     frame = read_text_table(path)
     refuse_no_rows(len(frame), path)

@@ -12,9 +12,10 @@ import pandas as pd
 
 from dermino.data.file_index import FileIndex
 from dermino.data.findings import Finding
-from dermino.data.manifest import Manifest, SourceInfo
+from dermino.data.manifest import Manifest
 from dermino.data.recognition import is_recognised
 from dermino.data.reference import is_container
+from dermino.data.source_info import SourceInfo
 from dermino.errors import UserError, nearest
 from dermino.registry import Registry
 

@@ -12,8 +12,9 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from dermino.config import load_config
-from dermino.data.manifest import Manifest, SourceInfo
+from dermino.data.manifest import Manifest
 from dermino.data.source import SOURCES
+from dermino.data.source_info import SourceInfo
 from dermino.errors import UserError, unknown
 from dermino.evaluate.definition import Suite, TaskDefinition
 from dermino.evaluate.derive import make_task

@@ -12,8 +12,9 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow.compute as pc
 
-from dermino.data.manifest import Manifest, SourceInfo
+from dermino.data.manifest import Manifest
 from dermino.data.reference import Reference
+from dermino.data.source_info import SourceInfo
 from dermino.data.split import split
 
 TaskKind = Literal[

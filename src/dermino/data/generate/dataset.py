@@ -18,7 +18,8 @@ from dermino.data.generate.case import Case
 from dermino.data.generate.diagnoses import DIAGNOSES
 from dermino.data.generate.population import population
 from dermino.data.generate.render import render
-from dermino.data.manifest import Manifest, SourceInfo
+from dermino.data.manifest import Manifest
+from dermino.data.source_info import SourceInfo
 from dermino.errors import UserError
 from dermino.files import atomic_path, writable_folder
 from dermino.progress import track

@@ -10,9 +10,9 @@ import pandas as pd
 
 from dermino.data.file_index import FileIndex
 from dermino.data.findings import Finding
-from dermino.data.manifest import SourceInfo
 from dermino.data.reference import read
 from dermino.data.source import SOURCES, Imported, assemble
+from dermino.data.source_info import SourceInfo
 from dermino.errors import UserError
 
 SEVERITIES = ("mild acne", "moderate acne", "severe acne", "very severe acne")

@@ -13,9 +13,9 @@ import pandas as pd
 from dermino.data.columns import require_columns, typed
 from dermino.data.file_index import FileIndex
 from dermino.data.findings import Finding
-from dermino.data.manifest import SourceInfo
 from dermino.data.manifest_csv import SEPARATOR, split_labels
 from dermino.data.source import SOURCES, Imported, assemble
+from dermino.data.source_info import SourceInfo
 from dermino.data.text_table import read_text_table
 from dermino.errors import UserError, unknown
 

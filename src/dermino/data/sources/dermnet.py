@@ -9,8 +9,8 @@ from typing import ClassVar
 from dermino.data.class_folders import folder_classes, read_class_folders
 from dermino.data.file_index import FileIndex
 from dermino.data.findings import Finding
-from dermino.data.manifest import SourceInfo
 from dermino.data.source import SOURCES, Imported, assemble
+from dermino.data.source_info import SourceInfo
 
 CLASSES = (
     "Acne and Rosacea Photos",

@@ -12,8 +12,8 @@ from dermino.data.columns import require_columns, typed
 from dermino.data.file_index import FileIndex
 from dermino.data.findings import Finding
 from dermino.data.levels import observed_parents
-from dermino.data.manifest import SourceInfo
 from dermino.data.source import SOURCES, Imported, assemble
+from dermino.data.source_info import SourceInfo
 from dermino.data.text_table import read_text_table
 
 LEVELS = ("label", "nine_partition_label", "three_partition_label")

@@ -10,9 +10,9 @@ import pandas as pd
 
 from dermino.data.file_index import FileIndex, folders
 from dermino.data.findings import Finding
-from dermino.data.manifest import SourceInfo
 from dermino.data.reference import is_container
 from dermino.data.source import SOURCES, Imported, assemble
+from dermino.data.source_info import SourceInfo
 from dermino.errors import UserError, unknown
 
 Classes = Literal["auto", "yes", "no"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from dermino.data.manifest import SourceInfo
 from dermino.data.source import SOURCES
+from dermino.data.source_info import SourceInfo
 from dermino.data.sources.isic_archive import TELLS, IsicArchive
 
 

@@ -9,8 +9,9 @@ from dermino.data.challenge import Challenge
 from dermino.data.file_index import FileIndex
 from dermino.data.findings import Finding
 from dermino.data.isic_duplicates import read_duplicate_lists, without_duplicates
-from dermino.data.manifest import Manifest, SourceInfo
+from dermino.data.manifest import Manifest
 from dermino.data.source import SOURCES, Imported, assemble
+from dermino.data.source_info import SourceInfo
 from dermino.data.sources.isic2016 import Isic2016
 from dermino.data.sources.isic2017 import Isic2017
 from dermino.data.sources.isic2018 import Isic2018

@@ -7,8 +7,8 @@ from typing import ClassVar
 import pandas as pd
 
 from dermino.data.challenge import Challenge, Part, one_hot
-from dermino.data.manifest import SourceInfo
 from dermino.data.source import SOURCES
+from dermino.data.source_info import SourceInfo
 from dermino.data.sources.ham10000 import DIAGNOSES
 
 _CODES = {code.upper(): name for code, name in DIAGNOSES.items()}

@@ -7,8 +7,8 @@ from typing import ClassVar
 import pandas as pd
 
 from dermino.data.challenge import Challenge, Part
-from dermino.data.manifest import SourceInfo
 from dermino.data.source import SOURCES
+from dermino.data.source_info import SourceInfo
 
 
 def _part(split: str, name: str, expected: int) -> Part:

@@ -13,8 +13,8 @@ from dermino.data.challenge import Challenge, Part, levels, observed
 from dermino.data.file_index import FileIndex
 from dermino.data.findings import Finding
 from dermino.data.levels import observed_parents
-from dermino.data.manifest import SourceInfo
 from dermino.data.source import SOURCES
+from dermino.data.source_info import SourceInfo
 
 _LEVELS = ("iddx_1", "iddx_2", "iddx_3", "iddx_4", "iddx_5")
 _MEASURE = re.compile(r"tbp_lv_(?!location).*|.*_mm")

@@ -12,9 +12,9 @@ from dermino.data.challenge import levels, observed, read_isic_table
 from dermino.data.file_index import FileIndex
 from dermino.data.findings import Finding
 from dermino.data.levels import observed_parents
-from dermino.data.manifest import SourceInfo
 from dermino.data.recognition import recognised_table
 from dermino.data.source import SOURCES, Imported, assemble
+from dermino.data.source_info import SourceInfo
 
 # Older exports have the second list; both from coarse to fine.
 HIERARCHIES = (

@@ -11,8 +11,8 @@ import pandas as pd
 from dermino.data.file_index import FileIndex
 from dermino.data.findings import Finding
 from dermino.data.lesion_list import read_lesion_list
-from dermino.data.manifest import SourceInfo
 from dermino.data.source import SOURCES, Imported, assemble
+from dermino.data.source_info import SourceInfo
 from dermino.errors import UserError
 
 _NUMBER = re.compile(r"\d{5,}(?!\d)")

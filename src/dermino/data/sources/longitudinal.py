@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from dermino.data.findings import Finding
-from dermino.data.manifest import Manifest, SourceInfo
+from dermino.data.manifest import Manifest
 from dermino.data.source import SOURCES, Imported
+from dermino.data.source_info import SourceInfo
 from dermino.data.sources.csv import Csv
 from dermino.errors import UserError
 

@@ -8,8 +8,8 @@ from typing import ClassVar
 from dermino.data.class_folders import read_class_folders
 from dermino.data.file_index import FileIndex
 from dermino.data.findings import Finding
-from dermino.data.manifest import SourceInfo
 from dermino.data.source import SOURCES, Imported, assemble
+from dermino.data.source_info import SourceInfo
 
 
 @SOURCES.register("med-node")

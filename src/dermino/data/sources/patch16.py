@@ -8,8 +8,8 @@ from typing import ClassVar
 from dermino.data.columns import require_columns, typed_columns, written_out
 from dermino.data.file_index import FileIndex
 from dermino.data.findings import Finding
-from dermino.data.manifest import SourceInfo
 from dermino.data.source import SOURCES, Imported, assemble
+from dermino.data.source_info import SourceInfo
 from dermino.data.text_table import read_text_table
 
 TISSUES = {

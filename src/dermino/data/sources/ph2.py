@@ -12,9 +12,9 @@ from dermino.data.columns import require_columns, written_out
 from dermino.data.excel_table import read_excel_table
 from dermino.data.file_index import FileIndex
 from dermino.data.findings import Finding
-from dermino.data.manifest import SourceInfo
 from dermino.data.reference import read
 from dermino.data.source import SOURCES, Imported, add_masks, assemble
+from dermino.data.source_info import SourceInfo
 
 DIAGNOSES = {"0": "common nevus", "1": "atypical nevus", "2": "melanoma"}
 _COLORS = ("white", "red", "light-brown", "dark-brown", "blue-gray", "black")

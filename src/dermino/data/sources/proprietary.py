@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 
 from dermino.data.file_index import FileIndex
 from dermino.data.findings import Finding
-from dermino.data.manifest import Manifest, SourceInfo
+from dermino.data.manifest import Manifest
 from dermino.data.source import SOURCES, Imported, Source
+from dermino.data.source_info import SourceInfo
 from dermino.data.sources.csv import Csv
 from dermino.data.sources.longitudinal import in_order
 from dermino.data.template import EXAMPLE_IMAGE, Template, templates

@@ -12,9 +12,9 @@ import pandas as pd
 from dermino.data.class_folders import read_class_folders
 from dermino.data.file_index import FileIndex
 from dermino.data.findings import Finding
-from dermino.data.manifest import SourceInfo
 from dermino.data.reference import read
 from dermino.data.source import SOURCES, Imported, assemble
+from dermino.data.source_info import SourceInfo
 from dermino.errors import UserError
 
 CLASSES = tuple(files("dermino.data.sources").joinpath("sd198.txt").read_text("utf-8").split())

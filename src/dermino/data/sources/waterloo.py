@@ -8,8 +8,8 @@ from typing import ClassVar
 import pandas as pd
 
 from dermino.data.file_index import FileIndex
-from dermino.data.manifest import SourceInfo
 from dermino.data.source import SOURCES, Imported, assemble
+from dermino.data.source_info import SourceInfo
 from dermino.errors import UserError
 
 _LABELS = {"melanoma": "melanoma", "notmelanoma": "not melanoma"}
