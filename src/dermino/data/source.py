@@ -164,7 +164,7 @@ def assemble(
     findings: Sequence[Finding] = (),
     expected_images: int | None = None,
     keep_missing: bool = False,
-    masks_for_all: bool = True,
+    own_table: bool = False,
 ) -> Imported:
     """Turn a publisher's table into a manifest: find each row's picture and report the rest.
 
@@ -183,8 +183,8 @@ def assemble(
         The published count.
     keep_missing:
         Keep the rows without a picture, for work on labels alone.
-    masks_for_all:
-        Report the images that have no mask, where others have one.
+    own_table:
+        The table is the user's: several rows may name one image, and only some may have a mask.
 
     Raises
     ------
@@ -210,6 +210,11 @@ def assemble(
     present = frame.assign(dataset=info.name)
     present["image"] = images.where(images != "", frame["image"] if keep_missing else None)
     present = present[present["image"].notna()]
+    second = present["image"].duplicated() & (not own_table)
+    for row, name in present.loc[second, "image"].items():
+        problem = "image has a second row, which is left out"
+        reported.append(Finding("warning", problem, path=name, row=int(str(row))))
+    present = present[~second]
     if present.empty:
         hint = (
             f"Unpack {index.archives[0]} first."
@@ -221,7 +226,7 @@ def assemble(
             f"lies in '{index.root}' or below it.",
             hint,
         )
-    if masks_for_all and "mask" in present and present["mask"].notna().any():
+    if not own_table and "mask" in present and present["mask"].notna().any():
         for name in present.loc[present["mask"].isna(), "image"]:
             remedy = "Add the mask below the folder, or segment without this image."
             reported.append(Finding("warning", "mask is missing", path=name, remedy=remedy))

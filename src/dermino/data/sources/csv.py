@@ -158,7 +158,7 @@ class Csv:
             info,
             findings=findings,
             keep_missing=keep_missing,
-            masks_for_all=False,  # Its own table says which images have one.
+            own_table=True,
         )
 
 
