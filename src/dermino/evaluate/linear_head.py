@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -42,6 +43,20 @@ def answer(trial: Trial, readout: Readout, head: nn.Module) -> Outcome:
         validation=predict(trial, readout, head, "val") if len(rows) else None,
         validation_rows=rows if len(rows) else None,
     )
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one CPU thread: sharing out a batch of features takes longer than its product.
+
+    Results do not depend on the number of cores then, either.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def fit_lbfgs(

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from dermino.evaluate.linear_head import answer, predict
+from dermino.evaluate.linear_head import answer, one_thread, predict
 from dermino.evaluate.protocol import PROTOCOLS, EvaluationProtocol, Outcome, Trial
 from dermino.evaluate.readout import READABLE, Readout, readout_for, validation_value
 from dermino.evaluate.task import TaskKind
@@ -68,7 +68,8 @@ class LinearProbe(EvaluationProtocol):
     def run(self, trial: Trial) -> Outcome:
         """Train on the training rows and answer the test rows."""
         readout = readout_for(trial.task, self.levels)
-        return answer(trial, readout, self._train(trial, readout))
+        with one_thread():
+            return answer(trial, readout, self._train(trial, readout))
 
     def _train(self, trial: Trial, readout: Readout) -> nn.Linear:
         random = torch.Generator().manual_seed(trial.seed)
