@@ -10,12 +10,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import timm
 import torch
 from lightning.fabric import Fabric
-from PIL import Image
 from safetensors.torch import load_file
 from timm.models.vision_transformer import Block
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
@@ -39,28 +37,14 @@ from dermino.pretrain.objectives.knowledge import knowledge_loss
 from dermino.pretrain.pretrain import pretrain
 from dermino.pretrain.sharding import shard, whole
 from dermino.pretrain.stochastic_depth import StochasticDepth
+from tiny_run import TINY, write_archive
 
-TINY = [
-    "model.model_args={depth: 2, embed_dim: 32, num_heads: 2}",
-    "head={num_prototypes: 64, hidden_dim: 32, bottleneck_dim: 16}",
-    "views={global_size: 64, local_crops: 2, local_size: 32}",
-    "batch_size_per_device=8",
-    "log_every=1",
-    "workers=0",
-]
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("archive")
-    random = np.random.default_rng(0)
-    names = [f"{i}.jpg" for i in range(24)]
-    for name in names:
-        Image.fromarray(random.integers(0, 256, (70, 80, 3), dtype=np.uint8)).save(folder / name)
-    path = folder / "archive.parquet"
-    Manifest.from_frame(pd.DataFrame({"image": names, "dataset": "archive"}), folder).write(path)
-    return path
+    return write_archive(tmp_path_factory.mktemp("archive"))
 
 
 def train(data: Path, run: Path, *overrides: str, resume: bool = False) -> Path:

@@ -23,16 +23,9 @@ from dermino.pretrain.monitors.held_out import hold_out
 from dermino.pretrain.monitors.neighbours import neighbour_accuracy
 from dermino.pretrain.pretrain import pretrain
 from dermino.pretrain.replay import replay
+from tiny_run import TINY
 
-TINY = [
-    "model.model_args={depth: 2, embed_dim: 32, num_heads: 2}",
-    "head={num_prototypes: 64, hidden_dim: 32, bottleneck_dim: 16}",
-    "views={global_size: 64, local_crops: 2, local_size: 32}",
-    "batch_size_per_device=8",
-    "log_every=1",
-    "workers=0",
-    "loggers=[jsonl]",
-]
+QUIET = [*TINY, "loggers=[jsonl]"]
 CLASSES = ["nevus", "melanoma", "psoriasis"]
 
 
@@ -61,7 +54,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(archive: Path) -> Path:
     """A run of seven steps that holds labelled images out."""
     out = archive / "run"
-    options = [*TINY, "steps=7", "log_every=2", "monitor={every: 4, hold_out: true}"]
+    options = [*QUIET, "steps=7", "log_every=2", "monitor={every: 4, hold_out: true}"]
     pretrain([archive / "clinic.parquet"], out, archive / "labels", "demo", options)
     return out
 
@@ -170,7 +163,7 @@ def test_monitors_leave_every_method_as_it_is(
     archive: Path, run: Path, tmp_path: Path, method: str
 ) -> None:
     options = [
-        *TINY,
+        *QUIET,
         f"method={method}",
         "steps=2",
         "model.drop_path=0.2",
@@ -198,7 +191,7 @@ def test_a_collapse_is_said_on_the_console_in_the_record_and_in_the_summary(
     run = archive / "collapsed"
     # With a teacher this warm, all prototypes are equally likely for every crop.
     loss = "loss={centering: softmax, teacher_temp: 1000, warmup_teacher_temp: 1000}"
-    options = [*TINY, loss, "steps=2", "optimizer.warmup_epochs=0"]
+    options = [*QUIET, loss, "steps=2", "optimizer.warmup_epochs=0"]
     pretrain([archive / "clinic.parquet"], run, None, "demo", options)
     printed = capsys.readouterr().err
     assert printed.count(FIGURES["image_entropy"].title + " is 1") == 1

@@ -19,15 +19,8 @@ from dermino.files import sole_writer
 from dermino.knowledge.build import build_taxonomy
 from dermino.models.load import load_encoder
 from dermino.pretrain.pretrain import pretrain
+from tiny_run import TINY
 
-TINY = [
-    "model.model_args={depth: 2, embed_dim: 32, num_heads: 2}",
-    "head={num_prototypes: 64, hidden_dim: 32, bottleneck_dim: 16}",
-    "views={global_size: 64, local_crops: 2, local_size: 32}",
-    "batch_size_per_device=8",
-    "log_every=1",
-    "workers=0",
-]
 CLASSES = ["nevus", "melanoma", "psoriasis"]
 
 

@@ -13,15 +13,11 @@ from dataclasses import fields
 from pathlib import Path
 from unittest.mock import Mock
 
-import numpy as np
-import pandas as pd
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 
 from dermino.cli.main import main
-from dermino.data.manifest import Manifest
 from dermino.errors import UserError
 from dermino.pretrain.batch import Batch
 from dermino.pretrain.interruption import Interrupted
@@ -29,33 +25,16 @@ from dermino.pretrain.methods.dermino import DerminoMethod
 from dermino.pretrain.pretrain import pretrain
 from dermino.pretrain.replay import replay
 from dermino.pretrain.trainer import Trainer
+from tiny_run import TINY, write_archive
 
-TINY = [
-    "model.model_args={depth: 2, embed_dim: 32, num_heads: 2}",
-    "head={num_prototypes: 64, hidden_dim: 32, bottleneck_dim: 16}",
-    "views={global_size: 64, local_crops: 2, local_size: 32}",
-    "batch_size_per_device=8",
-    "log_every=1",
-    "workers=0",
-]
 # Sums depend on the number of threads in their last bit, so every process has this one's.
 THREADS = str(torch.get_num_threads())
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": THREADS, "CUDA_VISIBLE_DEVICES": ""}
 
 
-def write_archive(folder: Path, images: int) -> Path:
-    random = np.random.default_rng(0)
-    names = [f"{i}.jpg" for i in range(images)]
-    for name in names:
-        Image.fromarray(random.integers(0, 256, (70, 80, 3), dtype=np.uint8)).save(folder / name)
-    path = folder / "archive.parquet"
-    Manifest.from_frame(pd.DataFrame({"image": names, "dataset": "archive"}), folder).write(path)
-    return path
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_archive(tmp_path_factory.mktemp("archive"), 24)
+    return write_archive(tmp_path_factory.mktemp("archive"))
 
 
 def train(data: Path, run: Path, *overrides: str, resume: bool = False) -> Path:
