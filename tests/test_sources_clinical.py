@@ -134,6 +134,8 @@ def test_scin_gives_every_picture_its_cases_differential(tmp_path: Path, prefix:
     assert found["image is missing"] == 1
     rated = import_source("scin", tmp_path, skin_type="dermatologists").manifest
     assert rated.column("skin_type") == [None, None, None, 4]
+    table(root / "scin_labels.csv", {**SCIN_LABELS[0], "case_id": "1"})
+    assert import_source("scin", tmp_path).manifest.labels == [[]] * 4
 
 
 def sd198_lists(root: Path) -> None:

@@ -70,6 +70,8 @@ def test_acne04_reports_broken_rows_and_contradicting_names(tmp_path: Path) -> N
     imported = import_source("acne04", root)
     assert problems(imported)["broken row"] == 5
     assert problems(imported)["severity differs from the one in the file's name"] == 1
+    (root / "Classification" / "NNEW_test_0.txt").write_bytes(b"levle0_0.jpg 0 5\n\xff\xfe\n")
+    assert problems(import_source("acne04", root))["broken row"] == 6
     with pytest.raises(UserError, match="no fold '5'"):
         import_source("acne04", root, fold="5")
 

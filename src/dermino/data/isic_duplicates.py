@@ -80,7 +80,7 @@ def without_duplicates(
 def _lines(path: Path, findings: list[Finding]) -> list[tuple[str, str]]:
     """Year and lower-case id of each training image that a list names."""
     named = []
-    for number, text in enumerate(read(path).decode().splitlines(), 1):
+    for number, text in enumerate(read(path).decode(errors="replace").splitlines(), 1):
         line = _LINE.search(text.strip().replace("\\", "/"))
         if line is None:
             if text.strip():

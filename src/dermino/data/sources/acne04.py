@@ -90,7 +90,7 @@ def _read_lists(
     rows: dict[str, dict[str, object]] = {}
     for file in lists:
         stem = PurePosixPath(file).stem.lower()
-        lines = read(index.root / file).decode("utf-8-sig").splitlines()
+        lines = read(index.root / file).decode("utf-8-sig", errors="replace").splitlines()
         for number, line in enumerate(lines, start=1):
             fields = _LINE.fullmatch(line.strip())
             if fields is None:

@@ -80,7 +80,7 @@ class Scin:
         vocabulary = sorted({name for names in labels["labels"] for name in names})
         frame = cases.join(labels.set_index("case_id"), on="case_id")
         frame = frame.where(frame.notna(), None)
-        frame["labels"] = [names or [] for names in frame["labels"]]
+        frame["labels"] = [names if isinstance(names, list) else [] for names in frame["labels"]]
         frame["lesion_id"] = frame["case_id"]
         frame["sex"] = _column(frame, "sex_at_birth").map(_SEXES)
         frame["site"] = _body_parts(frame)
@@ -183,7 +183,7 @@ def _one_row_per_image(frame: pd.DataFrame, findings: list[Finding]) -> pd.DataF
     images = images[images["image"].notna()].reset_index(drop=True)
     # Only the name: some downloads keep the bucket's folder "dataset", others do not.
     images["image"] = [PurePosixPath(path).name for path in images["image"]]
-    labelled_first = images.iloc[(images["labels"].str.len() == 0).argsort(kind="stable")]
+    labelled_first = images.iloc[(images["labels"].map(len) == 0).argsort(kind="stable")]
     for name, cases_of in images.groupby("image")["case_id"]:
         if len(cases_of) > 1:
             detail = f"cases {', '.join(cases_of)}"
