@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import traceback
 from typing import Annotated, NoReturn
@@ -112,6 +113,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     arguments = spread(list(sys.argv[1:] if arguments is None else arguments))
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
+    # Python dies of it at once otherwise: temporary files and other processes would stay behind.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         app(arguments)
         sys.exit(0)
