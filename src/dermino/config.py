@@ -61,7 +61,7 @@ def load_config(
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise _explain(error, model, str(recipe or "the configuration")) from error
+        raise _explain(error, model, str(recipe or "--set")) from error
 
 
 def save_config(config: Config, path: str | Path) -> None:

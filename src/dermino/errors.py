@@ -7,6 +7,9 @@ from difflib import get_close_matches
 from typing import Any, ClassVar
 
 _SHOWN = 40
+# More names than these are no help when listed in the order of the alphabet.
+_MANY = 100
+_CLOSE = 8
 
 
 class UserError(Exception):
@@ -53,6 +56,9 @@ def unknown(kind: str, name: str, options: Iterable[str]) -> UserError:
     options = sorted({option for option in options if option})
     guess = nearest(name, options)
     hint = f"Did you mean '{guess}'? " if guess else ""
+    if guess and len(options) > _MANY:
+        close = get_close_matches(name, options, n=_CLOSE, cutoff=0)
+        return UserError(f"Unknown {kind} '{name}'.", f"{hint}Near it: {', '.join(close)}.")
     known = first_of(options, _SHOWN) if options else "none"
     return UserError(f"Unknown {kind} '{name}'.", f"{hint}Known: {known}.")
 
