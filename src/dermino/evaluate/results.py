@@ -17,6 +17,7 @@ import pandas as pd
 from dermino.errors import UserError
 from dermino.evaluate.predictions import Cell, KeptPredictions
 from dermino.files import atomic_path, writable_folder, write_json
+from dermino.progress import console
 
 COLUMNS = [
     "encoder",
@@ -125,6 +126,13 @@ class ResultsFolder:
             if record["name"] in before and before[record["name"]] != record.get(key)
         ]
         stale = self.table[column].isin(changed)
+        for name in self.table.loc[stale, column].unique():
+            console.print(
+                f"The {column} '{name}' is not the one that earlier results are of; its "
+                f"{int((self.table[column] == name).sum())} rows are removed.",
+                markup=False,
+                soft_wrap=True,
+            )
         if stale.any():
             self.table = self.table[~stale].reset_index(drop=True)
             self._write_table()
@@ -170,5 +178,5 @@ class ResultsFolder:
     def _foreign(self, path: Path, reason: str) -> UserError:
         return UserError(
             f"'{path}' was not written by dermino evaluate: {reason}.",
-            "Choose another --out, or remove the file.",
+            "Give another folder, or remove the file.",
         )
