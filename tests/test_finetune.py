@@ -138,6 +138,14 @@ def test_augmentation_depends_on_its_seed_alone(trial: Trial) -> None:
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
+def test_the_strongest_augmentation_works(trial: Trial) -> None:
+    assert trial.encoder is not None
+    paths = trial.task.manifest.paths()
+    images = TrainingImages(paths, trial.encoder.preprocess, "rand-m10-n9-inc1", 0.0)
+    for seed in range(20):
+        assert images[0, seed].isfinite().all()
+
+
 def test_views_and_refusals(trial: Trial) -> None:
     pixels = torch.arange(2 * 3 * 4 * 4).view(2, 3, 4, 4).float()
     views = list(flips_and_turns(pixels, 5))

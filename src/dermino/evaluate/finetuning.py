@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import random
+import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from torchvision.transforms.v2 import functional as F
 from dermino.data.images import read_image
 from dermino.data.reference import Reference
 from dermino.errors import UserError
+from dermino.evaluate.seeding import seeded_libraries
 from dermino.files import atomic_path
 from dermino.models.encoder import Encoder
 from dermino.models.preprocess import Preprocess
@@ -122,12 +122,16 @@ class TrainingImages(Dataset):
             mean=preprocess.mean,
             std=preprocess.std,
         )
+        for step in self.transform.transforms:
+            for operation in getattr(step, "ops", ()):
+                # timm's strongest posterisation keeps no bit, which Pillow refuses.
+                operation.magnitude_max = operation.magnitude_max or math.nextafter(10, 0)
 
     def __getitem__(self, drawn: tuple[int, int]) -> torch.Tensor:
         """Return a picture by its row and the seed of its augmentation: (3, H, W) float32."""
         row, seed = drawn
         pixels = read_image(self.paths[row])
-        with seeded(seed):
+        with seeded_libraries(seed):
             return self.transform(Image.fromarray(pixels.permute(1, 2, 0).numpy()))
 
 
@@ -164,21 +168,6 @@ def flips_and_turns(images: torch.Tensor, number: int) -> Iterator[torch.Tensor]
     )
     for view in views[: number - 1]:
         yield view()
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed Python, NumPy and PyTorch, and put their states back afterwards."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - timm draws from it.
-    with torch.random.fork_rng():
-        random.seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002
-        torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)  # noqa: NPY002
 
 
 def write_checkpoint(folder: Path | None, state: dict[str, Any]) -> None:

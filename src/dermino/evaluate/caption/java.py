@@ -14,7 +14,11 @@ _TOKENISER = (
     *("-cp", "stanford-corenlp-3.4.1.jar", "edu.stanford.nlp.process.PTBTokenizer"),
     *("-preserveLines", "-lowerCase", "-encoding", "UTF-8"),
 )
-_METEOR = ("-Xmx2G", "-jar", "meteor-1.5.jar", "-", "-", "-stdio", "-l", "en", "-norm")
+_METEOR = (
+    *("-Xmx2G", "-jar", "meteor-1.5.jar", "-", "-", "-stdio", "-l", "en", "-norm"),
+    # It looks here anyway, but in vain where the path to its folder has a blank.
+    *("-a", "data/paraphrase-en.gz"),
+)
 _STATISTICS = 23
 
 
@@ -89,5 +93,5 @@ def _run(package: str, arguments: Sequence[str], given: str) -> list[str]:
     )
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
-        raise JavaFailed(f"Java failed: {lines[-1]}")
+        raise JavaFailed(f"Java failed: {lines[0]}")
     return done.stdout.decode().splitlines()

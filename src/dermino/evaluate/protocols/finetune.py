@@ -21,12 +21,12 @@ from dermino.evaluate.finetuning import (
     TrainingImages,
     flips_and_turns,
     read_checkpoint,
-    seeded,
     write_checkpoint,
 )
 from dermino.evaluate.kinds import KINDS
 from dermino.evaluate.pooled import Aggregate
 from dermino.evaluate.protocol import PROTOCOLS, EvaluationProtocol, Outcome, Trial
+from dermino.evaluate.seeding import seeded_libraries
 from dermino.evaluate.task import Task, TaskKind
 from dermino.progress import console, track
 
@@ -110,7 +110,7 @@ class Finetune(EvaluationProtocol):
         """Train a copy of the encoder, and answer with its best epoch."""
         trial = trial.with_validation()
         task = trial.task
-        with seeded(trial.seed):
+        with seeded_libraries(trial.seed):
             model = self._new_model(trial)
         optimiser = torch.optim.AdamW(
             model.parameter_groups(self.weight_decay, self.layer_decay), self.learning_rate
@@ -200,7 +200,7 @@ class Finetune(EvaluationProtocol):
         model.train()
         for step, pixels in enumerate(track(loader, f"{task.name}, epoch {epoch}")):
             schedule.step_update((epoch - 1) * steps + step)
-            with seeded(int(random.integers(2**31))), _precision(trial.device):
+            with seeded_libraries(int(random.integers(2**31))), _precision(trial.device):
                 mixed, shares = mix(pixels.to(trial.device), targets[step])
                 loss = loss_function(model(mixed), shares)
             optimiser.zero_grad()
