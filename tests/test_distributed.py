@@ -127,7 +127,12 @@ def assert_same(run: Path, other: Path) -> None:
         )
     states = [torch.load(path / "checkpoints" / "step_00000004.pt") for path in (run, other)]
     for key, value in states[1]["method"].items():
-        torch.testing.assert_close(states[0]["method"][key], value, atol=1e-5, rtol=0, msg=key)
+        pair = (states[0]["method"][key], value)
+        if key.endswith("qkv.bias"):
+            # Softmax does not see the keys' bias: its gradient is rounding, which Adam brings to
+            # full size.
+            pair = tuple(torch.cat([v.chunk(3)[0], v.chunk(3)[2]]) for v in pair)
+        torch.testing.assert_close(*pair, atol=1e-5, rtol=0, msg=key)
     moments, expected = (state["optimizer"]["state"] for state in states)
     assert moments.keys() == expected.keys()
     for number, values in expected.items():
