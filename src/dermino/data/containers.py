@@ -212,6 +212,8 @@ class Hdf5Container:
             self._file = h5py.File(file, "r")
         except OSError as error:
             raise ContainerError(f"it is not a whole HDF5 file: {error}") from error
+        # Left open, HDF5 closes it after Python has ended, through Python, and crashes.
+        weakref.finalize(self, self._file.close)
         self._is_dataset = lambda item: isinstance(item, h5py.Dataset)
 
     def members(self) -> list[str]:
