@@ -38,9 +38,8 @@ def table(path: Path, *lines: str) -> None:
 
 
 def labels(imported: Imported) -> dict[str, list[str]]:
-    manifest = imported.manifest
-    names = [Path(name).stem for name in manifest.column("image")]
-    return dict(zip(names, manifest.labels, strict=True))
+    names = [Path(name).stem for name in imported.manifest.column("image")]
+    return dict(zip(names, imported.manifest.labels, strict=True))
 
 
 def details(imported: Imported, problem: str) -> list[str]:

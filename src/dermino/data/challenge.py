@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -66,7 +67,7 @@ class Part:
     expected: int | None = None
 
 
-class Challenge:
+class Challenge(ABC):
     """A source in this layout; each year adds its parts and says how labels are written.
 
     Parts that are absent are reported, and images without a row in a table are unlabelled.
@@ -80,9 +81,9 @@ class Challenge:
     modality: ClassVar[str] = "dermoscopic"
     parts: ClassVar[tuple[Part, ...]]
 
+    @abstractmethod
     def labels(self, frame: pd.DataFrame) -> list[list[str]]:
         """Return the labels of every row of the joined tables; none where there is no truth."""
-        raise NotImplementedError
 
     def read(self, path: Path, keep_missing: bool = False) -> Imported:
         """Read the folder at ``path``; ``keep_missing`` keeps rows whose image is absent."""
