@@ -33,7 +33,7 @@ from lightly_train._models.embedding_model import EmbeddingModel
 from lightly_train._torch_helpers import update_momentum
 
 from dermino.pretrain.backbone import build_backbone
-from dermino.pretrain.batch import Batch
+from dermino.pretrain.batch import Batch, most_masked
 from dermino.pretrain.config import PretrainConfig
 from dermino.pretrain.launch import build_fabric
 from dermino.pretrain.method import METHODS
@@ -149,6 +149,7 @@ class Dermino:
             local_photometric=nothing,
             masks=masks,
             masked_indices=masks.flatten().nonzero().squeeze(1),
+            most_masked=most_masked(masks),
             targets=no_labels,
             known=no_labels,
             rows=torch.arange(size),

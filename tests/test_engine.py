@@ -23,6 +23,7 @@ from torch.distributed.tensor import DTensor
 from dermino.config import load_config
 from dermino.data.manifest import Manifest
 from dermino.errors import UserError
+from dermino.models.block import PretrainingBlock
 from dermino.models.masked_vit import MaskedVisionTransformer
 from dermino.models.stochastic_depth import Paths
 from dermino.pretrain import batch_size
@@ -61,11 +62,10 @@ def assert_same_encoder(run: Path, other: Path, tolerance: float = 0.0) -> None:
         torch.testing.assert_close(ours[key], value, atol=tolerance, rtol=0, msg=key)
 
 
-def small_vit() -> MaskedVisionTransformer:
+def small_vit(**options: int) -> MaskedVisionTransformer:
     torch.manual_seed(0)
-    vit = timm.create_model(
-        "vit_tiny_patch16_224", img_size=32, depth=3, embed_dim=32, num_heads=2, num_classes=0
-    )
+    shape = {"img_size": 32, "depth": 3, "embed_dim": 32, "num_heads": 2, **options}
+    vit = timm.create_model("vit_tiny_patch16_224", num_classes=0, **shape)
     return MaskedVisionTransformer(vit)
 
 
@@ -123,17 +123,62 @@ def test_computing_blocks_again_leaves_the_gradients_as_they_are(rate: float) ->
         assert torch.equal(kept, recomputed)
 
 
+@pytest.mark.parametrize(("most", "registers"), [(None, 0), (2, 0), (3, 2)])
 @pytest.mark.parametrize("rate", [0.0, 0.4])
-def test_only_wanted_patches_are_computed_and_nothing_else_changes(rate: float) -> None:
-    model = small_vit()
-    images, wanted = torch.randn(6, 3, 32, 32), torch.tensor([0, 3, 9, 23])
+def test_only_wanted_patches_are_computed_and_nothing_else_changes(
+    rate: float, most: int | None, registers: int
+) -> None:
+    model = small_vit(reg_tokens=registers).double()
+    images, wanted = torch.randn(6, 3, 32, 32).double(), torch.tensor([0, 3, 9, 23])
     (paths,) = StochasticDepth(rate, 3, seed=0).draw(0, 6, range(6), (1,), CPU)
+
+    def gradients(class_tokens: torch.Tensor, patches: torch.Tensor) -> list[torch.Tensor]:
+        model.zero_grad()
+        (class_tokens.square().sum() + patches.sin().sum()).backward()
+        return [p.grad for p in model.parameters() if p.grad is not None]
+
     class_tokens, patches = model(images, paths=paths)
-    few_class_tokens, few = model(images, paths=paths, wanted=wanted)
+    patches = patches.flatten(0, 1)[wanted]
+    few_class_tokens, few = model(images, paths=paths, wanted=wanted, most=most)
     torch.testing.assert_close(few_class_tokens, class_tokens)
-    torch.testing.assert_close(few, patches.flatten(0, 1)[wanted])
-    _, none = model(images, paths=paths, wanted=wanted[:0])
+    torch.testing.assert_close(few, patches)
+    for ours, expected in zip(
+        gradients(few_class_tokens, few), gradients(class_tokens, patches), strict=True
+    ):
+        torch.testing.assert_close(ours, expected)
+    only_class_tokens, none = model(images, paths=paths, wanted=wanted[:0])
+    torch.testing.assert_close(only_class_tokens, class_tokens)
     assert none.shape == (0, 32)
+
+
+@pytest.mark.parametrize("options", [{}, {"qkv_bias": False, "qk_norm": True}])
+def test_a_block_computes_what_timms_does(options: dict[str, bool]) -> None:
+    torch.manual_seed(0)
+    plain = Block(32, 2, init_values=0.3, **{"qkv_bias": True, **options}).double()
+    torch.nn.init.normal_(plain.ls1.gamma)
+    ours = copy.deepcopy(plain)
+    PretrainingBlock.adopt(ours)
+    tokens = torch.randn(4, 5, 32, dtype=torch.float64, requires_grad=True)
+    attends, perceives, scale = torch.tensor([0, 2]), torch.tensor([1, 2, 3]), 1.7
+
+    def of_timm() -> torch.Tensor:
+        added = plain.ls1(plain.attn(plain.norm1(tokens)))
+        middle = tokens + scale * added * torch.tensor([1, 0, 1, 0]).view(-1, 1, 1)
+        added = plain.ls2(plain.mlp(plain.norm2(middle)))
+        return middle + scale * added * torch.tensor([0, 1, 1, 1]).view(-1, 1, 1)
+
+    for expected, found in (
+        (plain(tokens), ours(tokens)),
+        (of_timm(), ours(tokens, attends, perceives, scale)),
+    ):
+        torch.testing.assert_close(found, expected)
+        weights = torch.randn_like(expected)
+        of_both = [
+            torch.autograd.grad((result * weights).sum(), [tokens, *block.parameters()])
+            for result, block in ((found, ours), (expected, plain))
+        ]
+        for mine, theirs in zip(*of_both, strict=True):
+            torch.testing.assert_close(mine, theirs)
 
 
 def taken(paths: Paths | None, rows: int) -> np.ndarray:

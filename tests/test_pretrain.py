@@ -281,4 +281,4 @@ def test_the_losses_of_twenty_steps_stay_what_they_are(data: Path, taxonomy: Pat
         7.0654,
         7.1804,
     ]
-    np.testing.assert_allclose(losses(run), expected, rtol=1e-3)
+    np.testing.assert_allclose(losses(run), expected, rtol=1e-4)

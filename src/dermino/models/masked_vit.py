@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from timm.models.vision_transformer import Block, VisionTransformer
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from dermino.errors import UserError
-from dermino.models.stochastic_depth import DroppableBlock, Paths
+from dermino.models.block import PretrainingBlock, take_tokens
+from dermino.models.stochastic_depth import Paths
 
 # Added to the grid before dividing, as DINOv2 does, so that rounding never loses a row.
 _POSITION_OFFSET = 0.1
@@ -39,13 +40,7 @@ class CroppedVisionTransformer(nn.Module):
                 "Choose a vision transformer with a class token, such as vit_base_patch14_dinov2.",
             )
         for block in vit.blocks:
-            if type(block) not in (Block, DroppableBlock):
-                raise UserError(
-                    f"Blocks of type {type(block).__name__} cannot be pretrained.",
-                    "Choose a transformer of plain pre-norm blocks, such as "
-                    "vit_base_patch14_dinov2.",
-                )
-            block.__class__ = DroppableBlock
+            PretrainingBlock.adopt(block)
         self.vit: Any = vit
         self.checkpoint_activations = checkpoint_activations
 
@@ -60,6 +55,7 @@ class CroppedVisionTransformer(nn.Module):
         visible: torch.Tensor | None = None,
         paths: Paths | None = None,
         wanted: torch.Tensor | None = None,
+        most: int | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the class token and the patch tokens after the last norm.
 
@@ -72,15 +68,19 @@ class CroppedVisionTransformer(nn.Module):
         paths:
             Which images take which branches; None = all take all.
         wanted:
-            (M,) int64 places, in the flattened (B, V or N), of the patch tokens that are of use;
-            what is only needed for others is left out of the last block. None = all of them.
+            (M,) int64 places, ascending, in the flattened (B, V or N), of the patch tokens that are
+            of use; what is only needed for others is left out of the last block. None = all.
+        most:
+            No image has more wanted patches than these; None = it may have all of them. A number
+            that is the same in every step keeps shapes equal without asking the device.
 
         Returns
         -------
         (B, D) class tokens and (B, V or N, D) patch tokens, or the (M, D) wanted ones.
         """
         tokens, height, width = self._patches(images)
-        return self._transform(self._add_position(tokens, height, width), paths, visible, wanted)
+        tokens = self._add_position(tokens, height, width)
+        return self._transform(tokens, paths, visible, wanted, most)
 
     def _patches(self, images: torch.Tensor) -> tuple[torch.Tensor, int, int]:
         patches = self.vit.patch_embed.proj(images)
@@ -91,12 +91,13 @@ class CroppedVisionTransformer(nn.Module):
         self,
         tokens: torch.Tensor,
         paths: Paths | None,
-        visible: torch.Tensor | None = None,
-        wanted: torch.Tensor | None = None,
+        visible: torch.Tensor | None,
+        wanted: torch.Tensor | None,
+        most: int | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         prefix = self.vit.num_prefix_tokens
         if visible is not None:
-            seen = take_patches(tokens[:, prefix:], visible)
+            seen = take_tokens(tokens[:, prefix:], visible)
             tokens = torch.cat([tokens[:, :prefix], seen], dim=1)
         tokens = self.vit.norm_pre(tokens)
         images, length, _ = tokens.shape
@@ -105,7 +106,7 @@ class CroppedVisionTransformer(nn.Module):
         for number, block in enumerate(self.vit.blocks):
             taken = (*paths.rows[2 * number : 2 * number + 2], paths.scale) if paths else _ALL
             if number == last and wanted is not None:
-                taken = (*taken, _places(wanted, images, length, prefix))
+                taken = (*taken, *_queries(wanted, images, length, prefix, most))
             if recompute:
                 tokens = checkpoint(block, tokens, *taken, use_reentrant=False)
             else:
@@ -151,6 +152,7 @@ class MaskedVisionTransformer(CroppedVisionTransformer):
         masks: torch.Tensor | None = None,
         paths: Paths | None = None,
         wanted: torch.Tensor | None = None,
+        most: int | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the class token and the patch tokens after the last norm.
 
@@ -163,8 +165,10 @@ class MaskedVisionTransformer(CroppedVisionTransformer):
         paths:
             Which images take which branches; None = all take all.
         wanted:
-            (M,) int64 places, in the flattened (B, N), of the patch tokens that are of use; what
-            is only needed for others is left out of the last block. None = all of them.
+            (M,) int64 places, ascending, in the flattened (B, N), of the patch tokens that are of
+            use; what is only needed for others is left out of the last block. None = all.
+        most:
+            No image has more wanted patches than these; None = it may have all of them.
 
         Returns
         -------
@@ -173,17 +177,25 @@ class MaskedVisionTransformer(CroppedVisionTransformer):
         tokens, height, width = self._patches(images)
         if masks is not None:
             tokens = torch.where(masks.unsqueeze(-1), self.mask_token.to(tokens.dtype), tokens)
-        return self._transform(self._add_position(tokens, height, width), paths, wanted=wanted)
+        tokens = self._add_position(tokens, height, width)
+        return self._transform(tokens, paths, None, wanted, most)
 
 
-def take_patches(patches: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """Return the patches at the given places: (B, N, D) and (B, M) int64 -> (B, M, D)."""
-    return torch.take_along_dim(patches, places.unsqueeze(-1), dim=1)
+def _queries(
+    wanted: torch.Tensor, images: int, length: int, prefix: int, most: int | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return which tokens of each image are wanted, equally many, and where the real ones lie.
 
-
-def _places(wanted: torch.Tensor, images: int, length: int, prefix: int) -> torch.Tensor:
-    """Return where class tokens and wanted patches lie in the flattened (images, length)."""
-    first = torch.arange(0, images * length, length, device=wanted.device)
+    Returns
+    -------
+    (images, 1 + most) int64 places in an image's tokens, its class token first and in all that is
+    not needed; (images + M,) int64 places in the flattened table, class tokens first.
+    """
     patches = length - prefix
+    width = 1 + (0 if len(wanted) == 0 else patches if most is None else most)
     image = wanted.div(patches, rounding_mode="floor")
-    return torch.cat([first, wanted + (image + 1) * prefix])
+    number = torch.arange(len(wanted), device=wanted.device) - torch.searchsorted(image, image)
+    places = image * width + 1 + number
+    table = wanted.new_zeros(images * width).index_copy(0, places, wanted % patches + prefix)
+    first = torch.arange(0, images * width, width, device=wanted.device)
+    return table.unflatten(0, (images, width)), torch.cat([first, places])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from timm.models.vision_transformer import Block
 
 
 # Not frozen: Fabric's mixed precision walks through what a module is given and writes copies.
@@ -26,54 +26,47 @@ class Paths:
     scale: float
 
 
-class DroppableBlock(Block):
-    """timm's transformer block, computed for a subset of the batch as DINOv2 does (block.py).
-
-    Dropped images cost nothing, where a mask after the branch would only hide the work.
-    """
-
-    def forward(  # type: ignore[override]
-        self,
-        tokens: torch.Tensor,
-        attention_rows: torch.Tensor | None = None,
-        mlp_rows: torch.Tensor | None = None,
-        scale: float = 1.0,
-        places: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Return the tokens after the block: (B, N, D), or (P, D) of some places only.
-
-        Parameters
-        ----------
-        tokens:
-            (B, N, D).
-        attention_rows, mlp_rows:
-            (k,) int64 images each branch is computed for; None = all.
-        scale:
-            Factor of what the branches add.
-        places:
-            (P,) int64 tokens wanted, in the flattened (B, N). Attention needs all tokens, the
-            perceptron only these: what nobody reads of a last block is not computed.
-        """
-        images, length, _ = tokens.shape
-        tokens = _add(tokens, lambda x: self.ls1(self.attn(self.norm1(x))), attention_rows, scale)
-        if places is None:
-            return _add(tokens, lambda x: self.ls2(self.mlp(self.norm2(x))), mlp_rows, scale)
-        tokens = tokens.flatten(0, 1).index_select(0, places)
-        added = self.ls2(self.mlp(self.norm2(tokens)))
-        if mlp_rows is None:
-            return tokens + added
-        # So few tokens are left that hiding is cheaper than shapes that change with the images.
-        factors = added.new_zeros(images).index_fill(0, mlp_rows, scale)
-        return tokens + added * factors[places // length].unsqueeze(1)
-
-
-def _add(
+def add_branch(
     tokens: torch.Tensor,
     branch: Callable[[torch.Tensor], torch.Tensor],
     rows: torch.Tensor | None,
-    scale: float,
 ) -> torch.Tensor:
+    """Return the tokens plus what a branch makes of them, computed for some images only.
+
+    Dropped images cost nothing, where a mask after the branch would only hide the work.
+
+    Parameters
+    ----------
+    tokens:
+        (B, N, D).
+    branch:
+        Maps the (k, N, D) tokens of the chosen images to what is added to them.
+    rows:
+        (k,) int64, the chosen images, none twice; None = all.
+    """
     if rows is None:
         return tokens + branch(tokens)
-    added = branch(tokens.index_select(0, rows))
-    return tokens.index_add(0, rows, added.to(tokens.dtype), alpha=scale)
+    tokens, chosen = _Fork.apply(tokens, rows)
+    return tokens.index_add(0, rows, branch(chosen).to(tokens.dtype))
+
+
+class _Fork(torch.autograd.Function):
+    """Hands on the tokens and a copy of some rows.
+
+    The gradient of the rows is added where the gradient of the tokens lies; autograd would first
+    write it into zeros as large as the tokens.
+    """
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, tokens: torch.Tensor, rows: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        ctx.save_for_backward(rows)
+        return tokens.view_as(tokens), tokens.index_select(0, rows)
+
+    @staticmethod
+    def backward(  # type: ignore[override]
+        ctx: Any, grad_tokens: torch.Tensor, grad_chosen: torch.Tensor
+    ) -> tuple[torch.Tensor, None]:
+        (rows,) = ctx.saved_tensors
+        return grad_tokens.index_add(0, rows, grad_chosen), None

@@ -61,6 +61,8 @@ class Batch:
     labelled:
         () float32, images with labels in an average batch of the optimiser's step, over its
         batches and all processes; None = count this batch's.
+    most_masked:
+        No crop has more masked patches than these; None = unknown.
     """
 
     global_crops: torch.Tensor
@@ -77,6 +79,7 @@ class Batch:
     global_paths: Paths | None = None
     local_paths: Paths | None = None
     labelled: torch.Tensor | None = None
+    most_masked: int | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -102,6 +105,7 @@ class Batch:
             local_photometric=torch.zeros(len(narrow) * size, NUM_PARAMETERS),
             masks=masks,
             masked_indices=masks.flatten().nonzero().squeeze(1),
+            most_masked=most_masked(masks),
             targets=torch.zeros(size, 0, dtype=torch.uint8),
             known=torch.zeros(size, 0, dtype=torch.uint8),
             rows=torch.zeros(size, dtype=torch.int64),
@@ -186,12 +190,22 @@ class Collate:
             local_photometric=_crop_major([sample.local_photometric for sample in samples]),
             masks=masks,
             masked_indices=masks.flatten().nonzero().squeeze(1),
+            most_masked=most_masked(masks),
             targets=torch.from_numpy(targets),
             known=torch.from_numpy(known),
             rows=torch.from_numpy(rows),
             unreadable=tuple(row for sample in samples for row in sample.unreadable),
             failure=next((sample.failure for sample in samples if sample.failure), ""),
         )
+
+
+def most_masked(masks: torch.Tensor) -> int:
+    """Return the most patches that a mask of (crops, N_p) hides, rounded up to a multiple of 8.
+
+    Rounded, it is the same number in nearly every batch, and so are the shapes that depend on it.
+    """
+    most = int(masks.sum(dim=1).max()) if masks.numel() else 0
+    return min(-(-most // 8) * 8, masks.shape[1])
 
 
 def _black(views: tuple[View, ...], size: int) -> torch.Tensor:

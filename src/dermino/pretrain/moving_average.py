@@ -11,5 +11,4 @@ def move_average(average: nn.Module, trained: nn.Module, momentum: float) -> Non
     """Move every parameter of a copy towards the original: t = m t + (1 - m) s, in place."""
     targets: list[torch.Tensor] = list(average.parameters())
     sources: list[torch.Tensor] = list(trained.parameters())
-    torch._foreach_mul_(targets, momentum)
-    torch._foreach_add_(targets, sources, alpha=1 - momentum)
+    torch._foreach_lerp_(targets, sources, 1 - momentum)

@@ -9,7 +9,7 @@ from timm.layers import LayerScale, Mlp, build_sincos2d_pos_embed
 from torch import nn
 from torch.nn import functional as F
 
-from dermino.models.masked_vit import take_patches
+from dermino.models.block import take_tokens
 from dermino.models.scratch import init_linear_layers
 
 
@@ -116,8 +116,8 @@ class LatentRegressor(nn.Module):
             (B, V) and (B, M) int64 places of the patches.
         """
         positions = self.position.expand(len(latents), -1, -1)
-        latent_position = take_patches(positions, visible)
-        query_position = take_patches(positions, masked)
+        latent_position = take_tokens(positions, visible)
+        query_position = take_tokens(positions, masked)
         queries = self.mask_query.expand(len(latents), masked.shape[1], -1)
         for block in self.blocks:
             queries = block(queries, latents, query_position, latent_position)

@@ -9,7 +9,7 @@ from timm.layers import build_sincos2d_pos_embed
 from timm.models.vision_transformer import Block
 from torch import nn
 
-from dermino.models.masked_vit import take_patches
+from dermino.models.block import take_tokens
 from dermino.models.scratch import init_linear_layers
 
 
@@ -70,8 +70,8 @@ class PixelDecoder(nn.Module):
         """
         positions = self.position.expand(len(latents), -1, -1)
         prefix = self.embed(class_tokens).unsqueeze(1)
-        seen = self.embed(latents) + take_patches(positions, visible)
-        hidden = self.mask_token + take_patches(positions, masked)
+        seen = self.embed(latents) + take_tokens(positions, visible)
+        hidden = self.mask_token + take_tokens(positions, masked)
         # Attention does not see the order: hidden patches simply come last.
         tokens = torch.cat([prefix, seen, hidden.to(seen.dtype)], dim=1)
         for block in self.blocks:

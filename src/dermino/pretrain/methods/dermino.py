@@ -113,7 +113,7 @@ class DerminoMethod(Method):
 
         masked = batch.masked_indices
         class_tokens, patches = self.student.backbone(
-            batch.global_crops, batch.masks, batch.global_paths, masked
+            batch.global_crops, batch.masks, batch.global_paths, masked, batch.most_masked
         )
         heads_input = class_tokens
         if len(batch.local_crops):
@@ -152,7 +152,7 @@ class DerminoMethod(Method):
     def _teach(self, batch: Batch, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the teacher's assignments: (2, B, K) of crops and (M, K) of masked patches."""
         class_tokens, patches = self.teacher.backbone(
-            batch.global_crops, wanted=batch.masked_indices
+            batch.global_crops, wanted=batch.masked_indices, most=batch.most_masked
         )
         image_logits = self.teacher.image_head(class_tokens)
         patch_logits = self.teacher.patch_head(patches)

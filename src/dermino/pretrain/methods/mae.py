@@ -8,7 +8,8 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from dermino.models.masked_vit import CroppedVisionTransformer, take_patches
+from dermino.models.block import take_tokens
+from dermino.models.masked_vit import CroppedVisionTransformer
 from dermino.models.scratch import start_from_scratch
 from dermino.pretrain.batch import Batch
 from dermino.pretrain.config import PretrainConfig
@@ -70,7 +71,7 @@ class MAEMethod(Method):
         self.watch.features(class_tokens)
         predicted = self.decoder(class_tokens, latents, visible, masked)
         patches = patchify(batch.global_crops, self.encoder.patch_embed.patch_size[0])
-        hidden = take_patches(patches, masked)
+        hidden = take_tokens(patches, masked)
         loss = reconstruction_loss(predicted, hidden, self.config.mae.normalise_pixels)
         return {"reconstruction": loss}
 

@@ -9,7 +9,8 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from dermino.models.masked_vit import CroppedVisionTransformer, take_patches
+from dermino.models.block import take_tokens
+from dermino.models.masked_vit import CroppedVisionTransformer
 from dermino.models.preprocess import Preprocess
 from dermino.models.scratch import start_from_scratch
 from dermino.pretrain.batch import Batch
@@ -80,11 +81,11 @@ class PanDermMethod(Method):
         class_tokens, latents = self.backbone(batch.global_crops, visible, batch.global_paths)
         self.watch.features(class_tokens)
         seen, predicted = self.regressor(class_tokens, latents, visible, masked)
-        seen_features = torch.cat([class_features, take_patches(patch_features, visible)], dim=1)
+        seen_features = torch.cat([class_features, take_tokens(patch_features, visible)], dim=1)
         share = masked.shape[1] / features.shape[1]
         return {
             "visible": (1 - share) * alignment_loss(seen, seen_features),
-            "masked": share * alignment_loss(predicted, take_patches(patch_features, masked)),
+            "masked": share * alignment_loss(predicted, take_tokens(patch_features, masked)),
         }
 
     def activations(self, batch_size: int) -> float:

@@ -1,0 +1,154 @@
+"""The transformer block of pretraining: timm's, without the arithmetic that nobody reads."""
+
+from __future__ import annotations
+
+import torch
+from timm.layers import Attention
+from timm.models.vision_transformer import Block
+from torch import nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from dermino.errors import UserError
+from dermino.models.stochastic_depth import add_branch
+
+
+class QueryAttention(Attention):
+    """timm's attention, which can be asked for some tokens of each image only."""
+
+    def forward(  # type: ignore[override]
+        self, tokens: torch.Tensor, queries: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return what attention makes of the tokens: (B, N, D), or (B, Q, D) of the queries.
+
+        Parameters
+        ----------
+        tokens:
+            (B, N, D); all of them are attended to.
+        queries:
+            (B, Q) int64 places of the tokens that are asked for.
+        """
+        if queries is None:
+            return super().forward(tokens)
+        width = self.num_heads * self.head_dim
+        asked = take_tokens(tokens, queries)
+        weight, bias = self.qkv.weight, self.qkv.bias
+        of_queries, of_all = (None, None) if bias is None else bias.split([width, 2 * width])
+        q = F.linear(asked, weight[:width], of_queries)
+        kv = F.linear(tokens, weight[width:], of_all).unflatten(-1, (2, self.num_heads, -1))
+        q = self.q_norm(q.unflatten(-1, (self.num_heads, -1)).transpose(1, 2))
+        k, v = kv.permute(2, 0, 3, 1, 4).unbind(0)
+        dropout = self.attn_drop.p if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(q, self.k_norm(k), v, dropout_p=dropout)
+        mixed = self.norm(mixed.transpose(1, 2).flatten(2))
+        # Newer releases of timm know gated attention.
+        if getattr(self, "gate", None) is not None:
+            mixed = mixed * self.gate(asked).sigmoid()
+        return self.proj_drop(self.proj(mixed))
+
+
+class PretrainingBlock(Block):
+    """timm's block, with branches for some images and results for some tokens.
+
+    The layer scale is multiplied into the last weights of its branch instead of into every token,
+    together with the scale of stochastic depth: gamma (W x + b) = (gamma W) x + gamma b.
+    """
+
+    @classmethod
+    def adopt(cls, block: nn.Module) -> None:
+        """Turn a block of timm's into this class, in place, with the parameters it has.
+
+        Raises
+        ------
+        UserError
+            If it is not a plain pre-norm block.
+        """
+        if isinstance(block, cls):
+            return
+        for part, plain in ((block, Block), (getattr(block, "attn", None), Attention)):
+            if type(part) is not plain:
+                raise UserError(
+                    f"Blocks of type {type(part).__name__} cannot be pretrained.",
+                    "Choose a transformer of plain pre-norm blocks, such as "
+                    "vit_base_patch14_dinov2.",
+                )
+        block.__class__ = cls
+        block.attn.__class__ = QueryAttention  # type: ignore[union-attr,assignment]
+
+    def forward(  # type: ignore[override]
+        self,
+        tokens: torch.Tensor,
+        attention_rows: torch.Tensor | None = None,
+        mlp_rows: torch.Tensor | None = None,
+        scale: float = 1.0,
+        queries: torch.Tensor | None = None,
+        places: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return the tokens after the block: (B, N, D), or (P, D) of some places only.
+
+        Parameters
+        ----------
+        tokens:
+            (B, N, D).
+        attention_rows, mlp_rows:
+            (k,) int64 images each branch is computed for; None = all.
+        scale:
+            Factor of what the branches add.
+        queries:
+            (B, Q) int64 places of the tokens wanted of each image. Attention has to see all
+            tokens, but what nobody reads of a last block is not computed.
+        places:
+            (P,) int64 places in the flattened (B, Q) that are not there to fill up.
+        """
+        if queries is None or places is None:
+            tokens = add_branch(tokens, lambda x: self._attend(x, scale), attention_rows)
+            return add_branch(tokens, lambda x: self._perceive(x, scale), mlp_rows)
+        tokens = self._narrowed(tokens, queries, attention_rows, scale)
+        images, width, _ = tokens.shape
+        tokens = tokens.flatten(0, 1).index_select(0, places)
+        added = self._perceive(tokens, scale)
+        if mlp_rows is None:
+            return tokens + added
+        # So few tokens are left that hiding is cheaper than shapes that change with the images.
+        taken = added.new_zeros(images).index_fill(0, mlp_rows, 1.0)
+        return tokens + added * taken[places // width].unsqueeze(1)
+
+    def _narrowed(
+        self,
+        tokens: torch.Tensor,
+        queries: torch.Tensor,
+        rows: torch.Tensor | None,
+        scale: float,
+    ) -> torch.Tensor:
+        """Return the (B, Q, D) wanted tokens after attention to all (B, N, D)."""
+        wanted = take_tokens(tokens, queries)
+        if rows is None:
+            return wanted + self._attend(tokens, scale, queries)
+        added = self._attend(tokens.index_select(0, rows), scale, queries.index_select(0, rows))
+        return wanted.index_add(0, rows, added.to(wanted.dtype))
+
+    def _attend(
+        self, tokens: torch.Tensor, scale: float, queries: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        weights = _scaled("proj", self.attn.proj, self.ls1, scale)
+        return functional_call(self.attn, weights, (self.norm1(tokens), queries))
+
+    def _perceive(self, tokens: torch.Tensor, scale: float) -> torch.Tensor:
+        weights = _scaled("fc2", self.mlp.fc2, self.ls2, scale)
+        return functional_call(self.mlp, weights, (self.norm2(tokens),))
+
+
+def take_tokens(tokens: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Return the tokens at the given places: (B, N, D) and (B, M) int64 -> (B, M, D)."""
+    return torch.take_along_dim(tokens, places.unsqueeze(-1), dim=1)
+
+
+def _scaled(
+    name: str, layer: nn.Linear, layer_scale: nn.Module, scale: float
+) -> dict[str, torch.Tensor]:
+    """Return a branch's last weights, scaled, by the names that the branch has for them."""
+    factor = layer_scale(layer.weight.new_full((layer.out_features,), scale))
+    weights = {f"{name}.weight": layer.weight * factor.unsqueeze(1)}
+    if layer.bias is not None:
+        weights[f"{name}.bias"] = layer.bias * factor
+    return weights
