@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
 
 from dermino.errors import UserError
 from dermino.models.encoder_file import EncoderFile
@@ -71,7 +72,12 @@ def test_position_embeddings_are_resized_to_the_image_size(tmp_path: Path) -> No
     save_file(dinov2(112).state_dict(), tmp_path / "large.safetensors")
     model = dinov2(56)
     load_into(model, read_state(tmp_path / "large.safetensors"), "large")
-    assert model.pos_embed.shape == (1, 1 + 4 * 4, 384)
+    state = load_file(tmp_path / "large.safetensors")["pos_embed"]
+    # DINOv2's interpolate_pos_encoding: scale (4 + 0.1) / 8, no antialiasing.
+    grid = state[:, 1:].reshape(1, 8, 8, 384).permute(0, 3, 1, 2)
+    resized = F.interpolate(grid, scale_factor=(4.1 / 8, 4.1 / 8), mode="bicubic")
+    torch.testing.assert_close(model.pos_embed[:, :1], state[:, :1])
+    torch.testing.assert_close(model.pos_embed[:, 1:], resized.flatten(2).transpose(1, 2))
 
 
 def test_weights_that_do_not_fit_are_listed_and_nothing_is_skipped(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from dermino.pretrain import batch_size
 from dermino.pretrain.backbone import build_backbone
 from dermino.pretrain.batch import Batch, Collate
 from dermino.pretrain.batch_size import largest_fitting, take_blank_steps
-from dermino.pretrain.config import PretrainConfig
+from dermino.pretrain.config import ModelConfig, PretrainConfig, ViewsConfig
 from dermino.pretrain.dataset import PretrainDataset
 from dermino.pretrain.launch import compile_blocks
 from dermino.pretrain.method import METHODS, Method
@@ -241,6 +241,22 @@ def test_dropping_paths_keeps_the_expectation() -> None:
             runs.append(block(tokens, paths.rows[0], everyone[:0], paths.scale).mean())
         expected = block(tokens, everyone, everyone[:0]).mean()
     torch.testing.assert_close(torch.stack(runs).mean(), expected, atol=2e-3, rtol=0)
+
+
+def test_a_mask_token_that_comes_with_the_weights_is_taken_up(tmp_path: Path) -> None:
+    shape = {"depth": 1, "embed_dim": 32, "num_heads": 2}
+    weights = timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=0, **shape)
+    state = {f"backbone.{key}": value for key, value in weights.state_dict().items()}
+    state["backbone.mask_token"] = torch.full((1, 32), 0.25)
+    torch.save({"teacher": state}, tmp_path / "teacher_checkpoint.pth")
+    model = ModelConfig(
+        architecture="vit_tiny_patch16_224",
+        init=str(tmp_path / "teacher_checkpoint.pth"),
+        model_args=shape,
+    )
+    vit = build_backbone(model, ViewsConfig(global_size=32, local_size=16), seed=0)
+    assert (MaskedVisionTransformer(copy.deepcopy(vit)).mask_token == 0.25).all()
+    assert "stored_mask_token" not in vit.state_dict()
 
 
 def test_blocks_that_are_not_plain_are_refused() -> None:

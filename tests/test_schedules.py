@@ -53,6 +53,7 @@ def test_layers_weight_decay_and_patch_embedding_follow_dinov2() -> None:
     assert layer_id("pos_embed", 12) == layer_id("vit.patch_embed.proj.weight", 12) == 0
     assert layer_id("vit.reg_token", 12) == layer_id("register_tokens", 12) == 0
     assert layer_id("vit.blocks.3.attn.qkv.weight", 12) == 4
+    assert layer_id("blocks.1.5.attn.qkv.weight", 12) == 6  # Grouped, as DINOv2's large models.
     assert layer_id("vit.norm.weight", 12) == 13
     rule = backbone_rule("vit.patch_embed.proj.weight", 12, 0.9, 0.2)
     assert rule.lr_multiplier == pytest.approx(0.2 * 0.9**13)

@@ -6,6 +6,7 @@ passes through, so that loading lists it as unexpected.
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any
 
@@ -21,6 +22,7 @@ from torch.nn import functional as F
 
 from dermino.errors import UserError
 from dermino.models.huggingface import State
+from dermino.models.position import resize_position
 
 
 def to_timm(state: State, model: nn.Module) -> State:
@@ -34,7 +36,7 @@ def to_timm(state: State, model: nn.Module) -> State:
         The timm model it is meant for.
     """
     if isinstance(model, VisionTransformer):
-        state = _from_panderm(state, model)
+        state = _from_dinov2(_from_panderm(state, model), model)
     elif isinstance(model, VisionTransformerSAM):
         state = _from_sam(state, model)
     elif isinstance(model, DaVit):
@@ -73,6 +75,22 @@ def _from_panderm(state: State, model: VisionTransformer) -> State:
         grid = build_sincos2d_pos_embed([14, 14], model.embed_dim, interleave_sin_cos=True)
         renamed["pos_embed"] = F.pad(grid, (0, 0, 1, 0)).unsqueeze(0)
     return renamed
+
+
+def _from_dinov2(state: State, model: Any) -> State:
+    """DINOv2: positions of another image size as its own code resizes them, timm does otherwise.
+
+    Models with registers are published for timm's way, with antialiasing.
+    """
+    position = state.get("pos_embed")
+    architecture = str(model.pretrained_cfg.get("architecture"))
+    if position is None or "dinov2" not in architecture or model.reg_token is not None:
+        return state
+    side = math.isqrt(position.shape[1] - 1)
+    if side * side != position.shape[1] - 1:
+        return state
+    resized = resize_position(position, 1, (side, side), model.patch_embed.grid_size)
+    return {**state, "pos_embed": resized}
 
 
 def _from_sam(state: State, model: VisionTransformerSAM) -> State:

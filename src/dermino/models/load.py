@@ -134,7 +134,7 @@ def _from_named(
     args = {"num_classes": row.projection or 0, **row.model_args}
     args |= _size_args(row.architecture, image_size or row.image_size)
     if trained and file is None:
-        backbone = fetch(what, lambda: timm.create_model(address, pretrained=True, **args), by_hand)
+        backbone = _published(what, address, args, by_hand)
     else:
         backbone = create_backbone(row.architecture, **args)
     if not row.final_norm:
@@ -144,6 +144,17 @@ def _from_named(
     if image_size:
         preprocess = preprocess.with_size(image_size)
     return Encoder(alias, backbone, preprocess, row.architecture, seen, row.model_args, projected)
+
+
+def _published(what: str, name: str, args: dict[str, Any], by_hand: str) -> Any:
+    """Fetch a model that timm publishes; positions of DINOv2 are resized by ``load_into``."""
+    own = {key: value for key, value in args.items() if key != "img_size"}
+    if own == args or "dinov2" not in name:
+        return fetch(what, lambda: timm.create_model(name, pretrained=True, **args), by_hand)
+    whole = fetch(what, lambda: timm.create_model(name, pretrained=True, **own), by_hand)
+    backbone = create_backbone(name, **args)
+    load_into(backbone, whole.state_dict(), what)
+    return backbone
 
 
 def _stated_preprocess(row: NamedEncoder) -> Preprocess:

@@ -7,15 +7,13 @@ from typing import Any
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from dermino.errors import UserError
 from dermino.models.block import PretrainingBlock, take_tokens
+from dermino.models.position import resize_position
 from dermino.models.stochastic_depth import Paths
 
-# Added to the grid before dividing, as DINOv2 does, so that rounding never loses a row.
-_POSITION_OFFSET = 0.1
 # All images take both branches of a block.
 _ALL: tuple[Any, ...] = (None, None, 1.0)
 
@@ -123,20 +121,12 @@ class CroppedVisionTransformer(nn.Module):
         if vit.reg_token is not None:
             prefix.append(vit.reg_token.expand(len(tokens), -1, -1))
         embedded = 0 if vit.no_embed_class else vit.num_prefix_tokens
-        position = self._resized_position(embedded, height, width).to(tokens.dtype)
+        position = resize_position(
+            vit.pos_embed, embedded, vit.patch_embed.grid_size, (height, width)
+        ).to(tokens.dtype)
         if vit.no_embed_class:
             return torch.cat([*prefix, tokens + position], dim=1)
         return torch.cat([*prefix, tokens], dim=1) + position
-
-    def _resized_position(self, embedded: int, height: int, width: int) -> torch.Tensor:
-        position = self.vit.pos_embed
-        rows, columns = self.vit.patch_embed.grid_size
-        if (rows, columns) == (height, width):
-            return position
-        grid = position[:, embedded:].unflatten(1, (rows, columns)).permute(0, 3, 1, 2)
-        scale = ((height + _POSITION_OFFSET) / rows, (width + _POSITION_OFFSET) / columns)
-        grid = F.interpolate(grid.float(), scale_factor=scale, mode="bicubic", antialias=False)
-        return torch.cat([position[:, :embedded], grid.flatten(2).transpose(1, 2)], dim=1)
 
 
 class MaskedVisionTransformer(CroppedVisionTransformer):
@@ -144,7 +134,11 @@ class MaskedVisionTransformer(CroppedVisionTransformer):
 
     def __init__(self, vit: VisionTransformer, checkpoint_activations: bool = False) -> None:
         super().__init__(vit, checkpoint_activations)
-        self.mask_token = nn.Parameter(torch.zeros(1, vit.embed_dim))
+        # The weights may have come with one; else it starts at zero, as DINOv2's.
+        stored = getattr(vit, "stored_mask_token", None)
+        self.mask_token = nn.Parameter(
+            torch.zeros(1, vit.embed_dim) if stored is None else stored.clone()
+        )
 
     def forward(
         self,

@@ -17,7 +17,9 @@ class WeightNormLinear(nn.Module):
         super().__init__()
         self.weight_g = nn.Parameter(torch.ones(out_features, 1))
         self.weight_v = nn.Parameter(torch.empty(out_features, in_features))
-        nn.init.trunc_normal_(self.weight_v, std=0.02)
+        # As torch's linear layers start, and so DINOv2's: it gives its truncated normal to the
+        # layers before, and this one does not exist by then.
+        nn.init.uniform_(self.weight_v, -(in_features**-0.5), in_features**-0.5)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """(..., in_features) -> (..., out_features)."""

@@ -17,7 +17,7 @@ from dermino.models.encoder_file import FILE_NAME
 from dermino.models.huggingface import MARKER, State, from_huggingface
 from dermino.models.layouts import to_timm
 
-# Trained by DINOv2 but not part of the encoder; the pretraining student keeps its own.
+# Trained by DINOv2 but not part of the encoder; pretraining takes it up (pretrain.backbone).
 IGNORED = frozenset({"mask_token"})
 _WRAPPERS = ("teacher", "model", "state_dict")
 _PREFIXES = ("module.", "backbone.", "student.")

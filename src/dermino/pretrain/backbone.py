@@ -23,7 +23,8 @@ def model_args(model: ModelConfig, views: ViewsConfig) -> dict[str, object]:
 def build_backbone(model: ModelConfig, views: ViewsConfig, seed: int) -> VisionTransformer:
     """Create the backbone and fill it with the weights the recipe names.
 
-    Position embeddings are resized to the recipe's image size.
+    Position embeddings are resized to the recipe's image size. A mask token that comes with the
+    weights is kept as ``stored_mask_token``.
 
     Raises
     ------
@@ -53,6 +54,10 @@ def build_backbone(model: ModelConfig, views: ViewsConfig, seed: int) -> VisionT
         else:
             state = load_encoder(model.init).backbone.state_dict()
         load_into(backbone, state, model.init)
+        mask_token = state.get("mask_token")
+        if mask_token is not None and mask_token.numel() == backbone.embed_dim:
+            # No part of timm's model; the student that hides patches goes on from it.
+            backbone.stored_mask_token = mask_token.float().reshape(1, -1)
     return backbone
 
 

@@ -11,7 +11,8 @@ from torch import nn
 
 from dermino.pretrain.config import OptimizerConfig
 
-_BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
+# DINOv2 groups the blocks of large models; the second number is then the block's.
+_BLOCK = re.compile(r"(?:^|\.)blocks\.(?:\d+\.)?(\d+)\.")
 # Registers have timm's name or DINOv2's.
 _FIRST_LAYER = (
     "pos_embed",

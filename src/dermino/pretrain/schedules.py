@@ -88,7 +88,8 @@ class Length:
 
     def in_steps(self, epochs: float) -> int:
         """Convert epochs of the recipe to steps."""
-        return int(epochs * self.epoch_length)
+        # A product such as 0.29 x 400 may lie a rounding error below the whole number.
+        return int(epochs * self.epoch_length + 1e-6)
 
 
 def scaled_lr(config: PretrainConfig, batch_size: int) -> float:

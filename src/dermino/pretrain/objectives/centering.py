@@ -31,11 +31,17 @@ class SoftmaxCentering(nn.Module):
 
     @torch.no_grad()
     def forward(self, logits: torch.Tensor, temperature: float) -> torch.Tensor:
-        """Return (B, K) float32 probabilities of (B, K) logits and update the centre."""
-        logits = logits.float()
+        """Return (B, K) probabilities of (B, K) logits and update the centre.
+
+        They are float32, or float64 of float64 logits. The new mean is that of all rows of all
+        processes, however unequally they are spread.
+        """
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         probabilities = torch.softmax((logits - self.center) / temperature, dim=-1)
         total = all_reduce_sum(logits.sum(dim=0, keepdim=True))
-        count = all_reduce_sum(torch.tensor(float(len(logits)), device=logits.device))
-        if count > 0:
-            self.center.lerp_(total / count, 1 - self.momentum)
+        count = all_reduce_sum(total.new_tensor(float(len(logits))))
+        mean = (total / count.clamp(min=1)).to(self.center.dtype)
+        moved = self.center.lerp(mean, 1 - self.momentum)
+        # Chosen on the device: looking at the count would make it wait.
+        self.center.copy_(torch.where(count > 0, moved, self.center))
         return probabilities

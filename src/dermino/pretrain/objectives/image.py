@@ -50,6 +50,6 @@ def image_loss(
     if student_local is None:
         return global_term, torch.zeros_like(global_term)
     # Both teacher crops meet every local crop: summing them first halves the work.
-    both = teacher_global.sum(dim=0)
+    both = teacher_global.sum(dim=0, dtype=entropy.dtype)
     local = sum(prototype_cross_entropy(crop, both, student_temp).mean() for crop in student_local)
     return global_term, torch.as_tensor(local) / normaliser

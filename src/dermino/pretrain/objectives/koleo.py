@@ -15,7 +15,9 @@ def koleo_loss(features: torch.Tensor, gather: bool = False) -> torch.Tensor:
 
     .. math:: L = -\frac{1}{B} \sum_i \log(\lVert x_i - x_{n(i)} + \epsilon \rVert_2 + \epsilon)
 
-    over L2-normalised features, n(i) being the nearest other one and epsilon 1e-8, as in DINOv2.
+    over L2-normalised features, n(i) being the nearest other one and epsilon 1e-8, as in DINOv2,
+    where a row's cosine with itself counts as -1 (so with one other row, exactly opposite, it may
+    be taken for its own neighbour).
     Always float32: in half precision two equal rows give an infinite loss.
 
     Parameters
