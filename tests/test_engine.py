@@ -371,6 +371,32 @@ def test_auto_says_its_batch_and_a_resumed_run_keeps_it(
     assert len(losses(tmp_path / "auto")) == 2
 
 
+def test_steps_with_other_numbers_of_masked_patches_share_their_graphs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    graphs = []
+
+    def count(graph: torch.fx.GraphModule, _: object) -> torch.fx.GraphModule:
+        graphs.append(graph)
+        return graph
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=count))
+    model = small_vit()
+    compile_blocks(model, dynamic=False)
+    numbers = []
+    for step in range(4):
+        (paths,) = StochasticDepth(0.4, 3, seed=0).draw(step, 8, range(8), (1,), CPU)
+        masks = torch.zeros(8, 4, dtype=torch.bool)
+        masks[:4, : 1 + step % 2] = True
+        masks[5, 0] = step > 1
+        wanted = masks.flatten().nonzero().squeeze(1)
+        tokens, patches = model(torch.randn(8, 3, 32, 32), masks, paths, wanted, most=2)
+        (tokens.sum() + patches.sum()).backward()
+        numbers.append((len(wanted), len(graphs)))
+    assert len({wanted for wanted, _ in numbers}) == 4
+    assert {compiled for _, compiled in numbers} == {2}  # Blocks, and the last one.
+
+
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_compiled_blocks_compute_the_same(monkeypatch: pytest.MonkeyPatch, dynamic: bool) -> None:
     # The same graphs, without waiting for a C++ compiler.

@@ -28,18 +28,23 @@ class QueryAttention(Attention):
         queries:
             (B, Q) int64 places of the tokens that are asked for.
         """
+        asked = tokens
         if queries is None:
-            return super().forward(tokens)
-        width = self.num_heads * self.head_dim
-        asked = take_tokens(tokens, queries)
-        weight, bias = self.qkv.weight, self.qkv.bias
-        of_queries, of_all = (None, None) if bias is None else bias.split([width, 2 * width])
-        q = F.linear(asked, weight[:width], of_queries)
-        kv = F.linear(tokens, weight[width:], of_all).unflatten(-1, (2, self.num_heads, -1))
-        q = self.q_norm(q.unflatten(-1, (self.num_heads, -1)).transpose(1, 2))
-        k, v = kv.permute(2, 0, 3, 1, 4).unbind(0)
-        dropout = self.attn_drop.p if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(q, self.k_norm(k), v, dropout_p=dropout)
+            q, k, v = self.qkv(tokens).chunk(3, dim=-1)
+        else:
+            asked = take_tokens(tokens, queries)
+            width = self.num_heads * self.head_dim
+            weight, bias = self.qkv.weight, self.qkv.bias
+            of_queries, of_all = (None, None) if bias is None else bias.split([width, 2 * width])
+            q = F.linear(asked, weight[:width], of_queries)
+            k, v = F.linear(tokens, weight[width:], of_all).chunk(2, dim=-1)
+        heads = [x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in (q, k, v)]
+        mixed = F.scaled_dot_product_attention(
+            self.q_norm(heads[0]),
+            self.k_norm(heads[1]),
+            heads[2],
+            dropout_p=self.attn_drop.p if self.training else 0.0,
+        )
         mixed = self.norm(mixed.transpose(1, 2).flatten(2))
         # Newer releases of timm know gated attention.
         if getattr(self, "gate", None) is not None:

@@ -104,7 +104,11 @@ class CroppedVisionTransformer(nn.Module):
         for number, block in enumerate(self.vit.blocks):
             taken = (*paths.rows[2 * number : 2 * number + 2], paths.scale) if paths else _ALL
             if number == last and wanted is not None:
-                taken = (*taken, *_queries(wanted, images, length, prefix, most))
+                queries, places = _queries(wanted, images, length, prefix, most)
+                if len(wanted):
+                    # Their number changes from step to step; a compiled block takes any.
+                    torch._dynamo.maybe_mark_dynamic(places, 0)
+                taken = (*taken, queries, places)
             if recompute:
                 tokens = checkpoint(block, tokens, *taken, use_reentrant=False)
             else:

@@ -14,6 +14,8 @@ from torch import nn
 from dermino.pretrain.config import PretrainConfig
 from dermino.pretrain.sharding import shard
 
+_GRAPHS = 32
+
 
 def build_fabric(config: PretrainConfig) -> Fabric:
     """Set up this process: alone, or as one of ``torchrun``'s or of SLURM's ``srun``.
@@ -91,6 +93,9 @@ def compile_blocks(method: nn.Module, dynamic: bool) -> None:
         Compile once for all shapes instead of once for each. Left to PyTorch, the change from one
         to the other would come between a pass forward and its recomputation.
     """
+    # Counted over all blocks: teacher, global and local crops, each with a last block of its own,
+    # and the monitors. Beyond the number PyTorch goes on uncompiled.
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _GRAPHS)
     for module in method.modules():
         if isinstance(module, Block):
             # Not the module itself: FSDP's hooks around it have to stay as they are.
