@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from dermino.data.generate.dataset import generate
 from dermino.data.manifest import Manifest
 from dermino.data.split import split
 from dermino.errors import UserError
-from dermino.evaluate.caption import scores as scores_module
 from dermino.evaluate.caption import training, writing
 from dermino.evaluate.caption.captioner import Captioner, Lora
 from dermino.evaluate.caption.java import JavaFailed, meteor_statistics, tokenise
@@ -29,11 +27,9 @@ from dermino.evaluate.caption.scores import caption_scores
 from dermino.evaluate.pooled import Aggregate, PooledScore, Score
 from dermino.evaluate.protocol import Trial, configure_protocols
 from dermino.evaluate.task import Task
+from tiny_captions import needs_captions, remove_java, remove_wordnet, write_language_model
 
-PACKAGES = ("transformers", "peft", "nltk", "rouge_score", "pycocoevalcap")
-pytestmark = pytest.mark.skipif(
-    any(find_spec(name) is None for name in PACKAGES), reason="needs dermino[captions]"
-)
+pytestmark = needs_captions
 CPU = torch.device("cpu")
 REFERENCES = [
     ["An irregular, brown patch on the hand.", "Brown patch with an irregular border."],
@@ -63,10 +59,7 @@ def value(score: Score, weights: list[int] | None = None) -> float:
 
 @pytest.fixture
 def no_java(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> str:
-        raise JavaFailed("it needs Java, which is not here")
-
-    monkeypatch.setattr("dermino.evaluate.caption.java.java", fail)
+    remove_java(monkeypatch)
 
 
 @pytest.mark.usefixtures("no_java")
@@ -141,10 +134,7 @@ def test_meteor_counts_no_chunk_of_a_caption_that_is_its_reference() -> None:
 def test_what_cannot_be_computed_is_undefined_with_the_remedy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def fail() -> None:
-        raise LookupError("wordnet")
-
-    monkeypatch.setattr(scores_module, "_probe_nltk", fail)
+    remove_wordnet(monkeypatch)
     scores = caption_scores(REFERENCES[:1], GENERATED[:1])
     for name, remedy in (
         ("meteor", "python -m nltk.downloader wordnet punkt_tab"),
@@ -162,36 +152,8 @@ def test_what_cannot_be_computed_is_undefined_with_the_remedy(
 
 @pytest.fixture(scope="session")
 def language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random Llama of 60 thousand weights with a tokeniser of its own, in real files."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
     folder = tmp_path_factory.mktemp("language_model")
-    tokeniser = Tokenizer(models.BPE())
-    tokeniser.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokeniser.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=["<s>", "</s>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-    )
-    tokeniser.train_from_iterator([text for texts in REFERENCES for text in texts], trainer)
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokeniser, bos_token="<s>", eos_token="</s>"
-    ).save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=400,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        bos_token_id=0,
-        eos_token_id=1,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
+    return write_language_model(folder, [text for texts in REFERENCES for text in texts])
 
 
 @pytest.fixture

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from dermino.ablation.evaluation import Figures
 from dermino.ablation.layout import (
+    FilledTable,
     RowResult,
     print_table,
-    remarks,
     table_frame,
     write_table,
 )
 from dermino.ablation.plan import AblationPlan, plan_ablation
+from dermino.ablation.remarks import remarks
 from dermino.ablation.row_run import RowRun
 from dermino.config import save_config
 from dermino.errors import UserError
@@ -34,11 +36,13 @@ def ablate(
     evaluate_on: Sequence[str | Path] | None = None,
     rows: Sequence[str] | None = None,
     cache: str | Path | None = None,
+    protocols: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """Train the rows of an ablation table with equal budget, evaluate them, and print the table.
 
-    A row that fails is told of in the table and does not stop the others. Run again to continue:
-    finished rows are kept, begun ones go on from their newest checkpoint.
+    A row that fails, or one of its protocols, is told of in the table and does not stop the
+    others. Run again to continue: finished rows and measured figures are kept, begun rows go on
+    from their newest checkpoint. Run again with more protocols for more columns.
 
     Parameters
     ----------
@@ -54,13 +58,18 @@ def ablate(
     recipe:
         Recipe that sets backbone and budget. Default: the paper's.
     overrides:
-        ``section.key=value`` changes to the recipe of every row.
+        ``section.key=value`` changes to the recipe of every row, and parameters of protocols, as
+        ``segmentation-upernet.width=128``.
     evaluate_on:
         Manifests to evaluate on. Default: those of ``data`` that have a train and a test split.
     rows:
         Names of the rows to train now. Default: all.
     cache:
         Folder of the feature cache. Default: that of the user.
+    protocols:
+        What to measure: protocols that fill a column of the paper's tables, or ``paper`` for all
+        that the manifests of ``evaluate_on`` allow. One asked for by its own name must be
+        possible. Default: :data:`dermino.ablation.columns.DEFAULT_PROTOCOLS`, where possible.
 
     Returns
     -------
@@ -70,8 +79,9 @@ def ablate(
     Raises
     ------
     UserError
-        Before the first step: for anything wrong with the arguments, test images among those to
-        train on, or an ``out`` that holds rows of another recipe or of other data.
+        Before the first step: for anything wrong with the arguments, files or a language model
+        that are missing, test images among those to train on, or an ``out`` that holds rows of
+        another recipe or of other data.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         raise UserError(
@@ -80,7 +90,9 @@ def ablate(
             "docs/ablation.md.",
         )
     out = writable_folder(out)
-    plan = plan_ablation(table, data, out, labels, recipe, overrides, evaluate_on, rows, cache)
+    plan = plan_ablation(
+        table, data, out, labels, recipe, overrides, evaluate_on, rows, cache, protocols
+    )
     for run in plan.runs.values():
         save_config(run.config, run.recipe)
     plan.show()
@@ -88,36 +100,45 @@ def ablate(
         row.name: RowResult("not trained" if row.name in plan.runs else "not installed")
         for row in plan.table.rows
     }
-    frame = _write(out, plan, results)
+    filled = FilledTable(plan.table, plan.evaluation.measurements, results)
+    write_table(out, filled, remarks(filled))
     for name, run in plan.runs.items():
         was_finished = run.finished
         if not was_finished and name not in plan.chosen:
             continue
         results[name] = _carry_out(run, plan, out / "errors" / f"{name}.txt")
-        frame = _write(out, plan, results)
+        write_table(out, filled, remarks(filled))
         if not was_finished:
             plan.show_time_left()
-    print_table(plan.table, frame, remarks(plan.table, results, plan.evaluation.tasks))
+    print_table(filled, remarks(filled))
     console.print(f"Table: {out / 'table.md'}", markup=False, soft_wrap=True)
-    return frame
+    return table_frame(filled)
 
 
 def _carry_out(run: RowRun, plan: AblationPlan, log: Path) -> RowResult:
-    """Train and evaluate a row; an error becomes its result, with the traceback in ``log``."""
-    console.print(f"Row '{run.row.name}'", style="bold")
+    """Train and measure a row; an error becomes its result, with the traceback in ``log``."""
+    name = run.row.name
+    console.print(f"Row '{name}'", style="bold")
+    log.unlink(missing_ok=True)
+    # Days of other rows and protocols must not be lost to whatever goes wrong in one of them.
     try:
         run.train()
-        scores = plan.evaluation.scores(run.row.name, run.folder)
-    except Exception as error:  # Days of other rows must not be lost to whatever goes wrong here.
-        write_text(log, traceback.format_exc())
-        reason = " ".join(str(error).split()) or type(error).__name__
-        console.print(f"Failed: {reason} ({log})", style="red", markup=False, soft_wrap=True)
-        return RowResult("failed", reason=reason)
-    log.unlink(missing_ok=True)
-    return RowResult("finished", scores)
+    except Exception as error:
+        return RowResult("failed", reason=_tell(error, log))
+    figures: Figures = {}
+    reasons = []
+    for measurement in plan.evaluation.measured:
+        try:
+            figures |= plan.evaluation.measure(measurement, name, run.folder)
+        except Exception as error:
+            reasons.append(f"{measurement.group.title}: {_tell(error, log)}")
+    return RowResult("failed" if reasons else "finished", figures, " ".join(reasons))
 
 
-def _write(out: Path, plan: AblationPlan, results: Mapping[str, RowResult]) -> pd.DataFrame:
-    frame = table_frame(plan.table, results)
-    write_table(out, plan.table, frame, remarks(plan.table, results, plan.evaluation.tasks))
-    return frame
+def _tell(error: Exception, log: Path) -> str:
+    """Print an error and add its traceback to the log; return its message on one line."""
+    earlier = log.read_text(encoding="utf-8") if log.is_file() else ""
+    write_text(log, earlier + traceback.format_exc())
+    reason = " ".join(str(error).split()) or type(error).__name__
+    console.print(f"Failed: {reason} ({log})", style="red", markup=False, soft_wrap=True)
+    return reason

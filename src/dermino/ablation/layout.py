@@ -5,62 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 from rich import box
 from rich.console import Console
-from rich.measure import Measurement
+from rich.measure import Measurement as Width
 from rich.table import Table
 
-from dermino.ablation.tables import AblationTable
+from dermino.ablation.evaluation import Figure, Measurement
+from dermino.ablation.tables import AblationTable, Row
 from dermino.files import atomic_path, write_text
 
-NOT_MEASURED = "not measured"
 Status = Literal["finished", "failed", "not installed", "not trained"]
+# What stands in for a figure that a row does not have; a failed one may have others.
 _CELLS: Mapping[Status, str] = {
     "failed": "failed",
     "not installed": "absent",
     "not trained": "open",
 }
-
-
 _UNLIMITED = 10_000
-
-
-@dataclass(frozen=True)
-class ColumnGroup:
-    """Figures of one protocol.
-
-    Parameters
-    ----------
-    title:
-        As in the paper.
-    metrics:
-        The paper's names, each with the metric of ``results.csv``.
-    protocol:
-        The evaluation protocol; None for what dermino cannot measure yet.
-    """
-
-    title: str
-    metrics: Mapping[str, str]
-    protocol: str | None = None
-
-    def column(self, metric: str) -> str:
-        """Return the name of a column in the files."""
-        return f"{self.title} {metric}"
-
-
-_CLASSIFICATION = {"AUROC": "macro_auroc", "F1": "macro_f1"}
-_SEGMENTATION = {"JAC": "jaccard", "DICE": "dice"}
-GROUPS = (
-    ColumnGroup("Retrieval", _CLASSIFICATION, "retrieval"),
-    ColumnGroup("Classification", _CLASSIFICATION, "linear"),
-    ColumnGroup("Segmentation Linear", _SEGMENTATION),
-    ColumnGroup("Segmentation UperNet", _SEGMENTATION),
-    ColumnGroup("Caption", {"METEOR": "meteor", "CIDEr": "cider"}),
-    ColumnGroup("Federated Learning", _CLASSIFICATION),
-)
+_METRIC_WIDTH, _MARK_WIDTH = 6, 5
 
 
 @dataclass(frozen=True)
@@ -70,64 +35,83 @@ class RowResult:
     Parameters
     ----------
     status:
-        How far it is.
-    scores:
-        Protocol and metric to the mean over the tasks, a fraction; empty unless finished.
+        How far it is; ``failed`` if its training or one of its measurements failed.
+    figures:
+        By protocol and metric, those that could be had.
     reason:
-        Why it failed or cannot be trained.
+        What failed, and why.
     """
 
     status: Status
-    scores: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    figures: Mapping[tuple[str, str], Figure] = field(default_factory=dict)
     reason: str = ""
 
 
-def table_frame(table: AblationTable, results: Mapping[str, RowResult]) -> pd.DataFrame:
-    """Arrange the rows as ``table.csv`` has them.
+@dataclass(frozen=True)
+class FilledTable:
+    """A table and what came of it so far.
 
     Parameters
     ----------
     table:
         What was asked.
+    measurements:
+        One for each group of columns.
     results:
         By the rows' names.
+    """
+
+    table: AblationTable
+    measurements: Sequence[Measurement]
+    results: Mapping[str, RowResult]
+
+
+def table_frame(filled: FilledTable) -> pd.DataFrame:
+    """Arrange the rows as ``table.csv`` has them.
 
     Returns
     -------
     pd.DataFrame
-        Columns: the row's name, the paper's figures (percent; text where nothing is measured), a
-        column for each mark (bool), ``published``, ``status`` and ``reason``.
+        Columns: the row's name, the paper's figures (in its unit, NaN where there is none; text
+        where nothing is measured), a column for each mark (bool), ``published``, ``status`` and
+        ``reason``.
     """
+    table = filled.table
     lines = []
     for row in table.rows:
-        result = results[row.name]
+        result = filled.results[row.name]
         line: dict[str, object] = {table.rows_are: row.name}
-        for group in GROUPS:
+        for measurement in filled.measurements:
+            group = measurement.group
             for metric, ours in group.metrics.items():
-                value = result.scores.get((group.protocol or "", ours), float("nan"))
-                line[group.column(metric)] = 100 * value if group.protocol else NOT_MEASURED
+                figure = result.figures.get((group.protocol, ours), Figure(float("nan")))
+                value = group.printed(figure.value)
+                line[group.column(metric)] = value if measurement.tasks else measurement.cell
         line |= {mark: mark in row.marks for mark in table.marks}
         line |= {"published": row.published, "status": result.status, "reason": result.reason}
         lines.append(line)
     return pd.DataFrame(lines)
 
 
-def write_table(
-    out: Path, table: AblationTable, frame: pd.DataFrame, sentences: Sequence[str]
-) -> None:
+def write_table(out: Path, filled: FilledTable, sentences: Sequence[str]) -> None:
     """Write ``table.csv`` and ``table.md``; the sentences stand below the table."""
     with atomic_path(out / "table.csv") as temporary:
-        frame.to_csv(temporary, index=False, na_rep="nan", float_format="%.4f")
-    metrics = [(group, metric) for group in GROUPS for metric in group.metrics]
-    columns = [table.rows_are, *(group.column(metric) for group, metric in metrics), *table.marks]
+        table_frame(filled).to_csv(temporary, index=False, na_rep="nan", float_format="%.4f")
+    table, groups = filled.table, [measurement.group for measurement in filled.measurements]
+    metrics = [group.column(metric) for group in groups for metric in group.metrics]
+    columns = [table.rows_are, *metrics, *table.marks]
     rules = ["---", *("---:" for _ in metrics), *(":---:" for _ in table.marks)]
     lines = [
         [
-            _name(line, table),
-            *(_cell(line, group, metric, NOT_MEASURED) for group, metric in metrics),
-            *_ticks(line, table),
+            _name(row),
+            *(
+                cell
+                for measurement in filled.measurements
+                for cell in _cells(filled.results[row.name], measurement, measurement.cell)
+            ),
+            *_ticks(row, table.marks),
         ]
-        for line in _lines(frame)
+        for row in table.rows
     ]
     text = [f"# {table.title}", ""]
     text += [f"| {' | '.join(cells)} |" for cells in (columns, rules, *lines)]
@@ -136,97 +120,96 @@ def write_table(
 
 
 def print_table(
-    table: AblationTable,
-    frame: pd.DataFrame,
-    sentences: Sequence[str],
-    console: Console | None = None,
+    filled: FilledTable, sentences: Sequence[str], console: Console | None = None
 ) -> None:
-    """Print the table; groups that are not measured are left out where there is no room.
+    """Print the table, in parts below one another where it is too wide for the terminal.
+
+    Groups that are not measured are then left out.
 
     Parameters
     ----------
-    table, frame:
-        What was asked, and :func:`table_frame` of it.
+    filled:
+        The table.
     sentences:
-        What stands below the table.
+        What stands below it.
     console:
         Where to print. Default: standard output.
     """
     console = console or Console(highlight=False)
-    shown = _drawn(table, frame, GROUPS)
+    whole = _drawn(filled, filled.measurements)
     unlimited = console.options.update_width(_UNLIMITED)
-    if Measurement.get(console, unlimited, shown).maximum > console.width:
-        shown = _drawn(table, frame, [group for group in GROUPS if group.protocol])
-    console.print(shown)
+    if Width.get(console, unlimited, whole).maximum <= console.width:
+        console.print(whole)
+    else:
+        for number, part in enumerate(_parts(filled, console.width)):
+            console.print(_drawn(filled, part, with_marks=number == 0))
     for sentence in sentences:
         console.print(sentence, markup=False, soft_wrap=True)
 
 
-def remarks(
-    table: AblationTable, results: Mapping[str, RowResult], tasks: Sequence[str]
-) -> list[str]:
-    """Return the sentences below the table: what the cells mean, what is missing and why."""
-    over = f"means over {len(tasks)} tasks" if len(tasks) > 1 else "one task"
-    absent = [group.title for group in GROUPS if not group.protocol]
-    sentences = [
-        f"Macro-averaged, in percent; {over}: {', '.join(tasks)}. One seed a row; the intervals "
-        "of every task are in results/results.csv.",
-        f"{', '.join(absent)}: {NOT_MEASURED}, because dermino has no such protocol yet.",
-    ]
-    if not all(row.published for row in table.rows):
-        sentences.append("* not in the paper.")
-    by_status: dict[Status, list[str]] = {}
-    for name, result in results.items():
-        by_status.setdefault(result.status, []).append(name)
-    if missing := by_status.get("not installed"):
-        sentences.append(f"Absent, because the method is not installed: {', '.join(missing)}.")
-    if untrained := by_status.get("not trained"):
-        sentences.append(f"Open, because not trained so far: {', '.join(untrained)}.")
-    sentences += [f"{name} failed: {results[name].reason}" for name in by_status.get("failed", ())]
-    return [*sentences, table.remark] if table.remark else sentences
+def _parts(filled: FilledTable, width: int) -> list[list[Measurement]]:
+    """Divide what is measured so that no figure is broken; only headings may be.
+
+    The marks stand beside the first part.
+    """
+    room = width - max(len(_name(row)) for row in filled.table.rows) - 2
+    parts: list[list[Measurement]] = [[]]
+    left = room - len(filled.table.marks) * (_MARK_WIDTH + 1)
+    for measurement in filled.measurements:
+        if not measurement.tasks:
+            continue
+        needed = len(measurement.group.metrics) * (_METRIC_WIDTH + 1)
+        if needed > left and parts[-1]:
+            parts.append([])
+            left = room
+        parts[-1].append(measurement)
+        left -= needed
+    return parts
 
 
-def _drawn(table: AblationTable, frame: pd.DataFrame, groups: Sequence[ColumnGroup]) -> Table:
+def _drawn(
+    filled: FilledTable, measurements: Sequence[Measurement], with_marks: bool = True
+) -> Table:
+    table = filled.table
+    marks = table.marks if with_marks else ()
     drawn = Table(title=table.title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
     drawn.add_column(table.rows_are, no_wrap=True, vertical="bottom")
-    for group in groups:
+    for group in (measurement.group for measurement in measurements):
         heads = [group.title.replace(" ", "\n"), *[""] * (len(group.metrics) - 1)]
         for head, metric in zip(heads, group.metrics, strict=True):
             drawn.add_column(
                 f"{head}\n{metric}".strip(),
                 justify="right",
                 overflow="fold",
-                min_width=6,
+                min_width=_METRIC_WIDTH,
                 vertical="bottom",
             )
-    for mark in table.marks:
-        head = mark.replace(" ", "\n")
-        drawn.add_column(head, justify="center", overflow="fold", min_width=5, vertical="bottom")
-    for line in _lines(frame):
-        drawn.add_row(
-            _name(line, table),
-            *(_cell(line, group, metric, "–") for group in groups for metric in group.metrics),
-            *_ticks(line, table),
+    for mark in marks:
+        drawn.add_column(
+            mark.replace(" ", "\n"),
+            justify="center",
+            overflow="fold",
+            min_width=_MARK_WIDTH,
+            vertical="bottom",
         )
+    for row in table.rows:
+        result = filled.results[row.name]
+        cells = [cell for own in measurements for cell in _cells(result, own, "–")]
+        drawn.add_row(_name(row), *cells, *_ticks(row, marks))
     return drawn
 
 
-def _lines(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(key): value for key, value in line.items()} for line in frame.to_dict("records")]
+def _name(row: Row) -> str:
+    return f"{row.name}{'' if row.published else '*'}"
 
 
-def _name(line: Mapping[str, Any], table: AblationTable) -> str:
-    return f"{line[table.rows_are]}{'' if line['published'] else '*'}"
+def _cells(result: RowResult, measurement: Measurement, unmeasured: str) -> list[str]:
+    group = measurement.group
+    if not measurement.tasks:
+        return [unmeasured] * len(group.metrics)
+    figures = [result.figures.get((group.protocol, ours)) for ours in group.metrics.values()]
+    return [group.text(own.value) if own else _CELLS[result.status] for own in figures]
 
 
-def _cell(line: Mapping[str, Any], group: ColumnGroup, metric: str, unmeasured: str) -> str:
-    if not group.protocol:
-        return unmeasured
-    if line["status"] != "finished":
-        return _CELLS[line["status"]]
-    value = line[group.column(metric)]
-    return "undef." if value != value else f"{value:.2f}"
-
-
-def _ticks(line: Mapping[str, Any], table: AblationTable) -> list[str]:
-    return ["✓" if line[mark] else "" for mark in table.marks]
+def _ticks(row: Row, marks: Sequence[str]) -> list[str]:
+    return ["✓" if mark in row.marks else "" for mark in marks]

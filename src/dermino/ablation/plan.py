@@ -11,13 +11,15 @@ import numpy as np
 from rich.table import Table
 
 from dermino.ablation.budget import row_config
+from dermino.ablation.columns import PROTOCOLS
 from dermino.ablation.evaluation import FOLDER as RESULTS_FOLDER
 from dermino.ablation.evaluation import Evaluation, split_manifests
+from dermino.ablation.remarks import describe_measurements
 from dermino.ablation.row_run import RowRun
 from dermino.ablation.tables import AblationTable, Row, ablation_table
 from dermino.config import load_config
 from dermino.data.manifest import Manifest
-from dermino.errors import UserError
+from dermino.errors import UserError, unknown
 from dermino.knowledge.load import load_taxonomy
 from dermino.knowledge.taxonomy import Taxonomy
 from dermino.pretrain.config import PretrainConfig
@@ -78,7 +80,8 @@ class AblationPlan:
             f"{self.steps * batch / self.images:.1f} passes over all {self.images:,}, "
             f"seed {self.config.seed}; {self.config.model.architecture} from "
             f"{self.config.model.init or 'random weights'}.",
-            f"Evaluated on {', '.join(self.evaluation.tasks)}; no test image is trained on.",
+            *describe_measurements(self.evaluation.measurements),
+            "No test image is trained on.",
         )
         for sentence in sentences:
             console.print(sentence, markup=False, soft_wrap=True)
@@ -115,19 +118,21 @@ def plan_ablation(
     evaluate_on: Sequence[str | Path] | None,
     rows: Sequence[str] | None,
     cache: str | Path | None,
+    protocols: Sequence[str] | None,
 ) -> AblationPlan:
     """Work out an ablation; parameters and errors as of :func:`dermino.ablation.ablate.ablate`."""
     layout = ablation_table(table, data)
     chosen = tuple(row.name for row in layout.chosen(rows))
     recipe = recipe or METHODS.get("dermino").recipe
-    config = load_config(PretrainConfig, recipe, overrides)
+    changes, settings = _part(overrides)
+    config = load_config(PretrainConfig, recipe, changes)
     manifests = [Manifest.read(path) for path in data]
     images = _training_images(manifests, config)
     taxonomy = load_taxonomy(labels, images) if labels is not None else None
     _check_labels(layout, images, taxonomy)
     tested = evaluate_on or split_manifests(data, manifests)
     seen = seen_images(images, None, config.model.init)
-    evaluation = Evaluation.prepare(tested, seen, out / RESULTS_FOLDER, cache)
+    evaluation = Evaluation.prepare(tested, seen, out / RESULTS_FOLDER, protocols, settings, cache)
     steps = Length.of(config, len(images), config.batch_size()).steps
     runs = {}
     for row in layout.chosen(None):
@@ -135,7 +140,7 @@ def plan_ablation(
             continue
         runs[row.name] = run = RowRun(
             row,
-            row_config(row, recipe, overrides, steps),
+            row_config(row, recipe, changes, steps),
             out / "recipes" / f"{row.name}.yaml",
             out / "runs" / row.name,
             tuple(data[: row.manifests]),
@@ -144,6 +149,20 @@ def plan_ablation(
         own = _training_images(manifests[: row.manifests], run.config)
         run.refuse_another(own, taxonomy if row.supervised else None)
     return AblationPlan(layout, runs, chosen, evaluation, config, len(images), steps)
+
+
+def _part(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Part the changes of the recipe from the parameters of protocols, going by their first word.
+
+    A UserError names the nearest word for one that is neither.
+    """
+    parts: tuple[list[str], list[str]] = ([], [])
+    for override in overrides:
+        word = override.partition("=")[0].partition(".")[0].strip()
+        if word not in {*PretrainConfig.model_fields, *PROTOCOLS}:
+            raise unknown("key in --set", word, [*PretrainConfig.model_fields, *PROTOCOLS])
+        parts[word in PROTOCOLS].append(override)
+    return parts
 
 
 def _training_images(manifests: Sequence[Manifest], config: PretrainConfig) -> Manifest:

@@ -167,6 +167,13 @@ class EvaluationProtocol(Config, ABC):
         """Raise a UserError if it cannot be asked this task, which is of one of its kinds."""
         return
 
+    def check_environment(self) -> None:
+        """Raise a UserError if what it needs beside a task is not here, such as a language model.
+
+        For commands that have long work to do before the protocol is run, which proves it again.
+        """
+        return
+
     @abstractmethod
     def run(self, trial: Trial) -> Outcome:
         """Learn from the training rows, if the protocol learns, and answer the test rows."""

@@ -132,7 +132,7 @@ def load_language_model(
         If a package is missing, the model cannot be had, its weights are incomplete, or the
         precision is not possible here.
     """
-    _check_reachable(location)
+    check_reachable(location)
     with _quiet():
         from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -227,7 +227,14 @@ def _read(location: Location, kind: Any, **options: Any) -> Any:
         ) from error
 
 
-def _check_reachable(location: Location) -> None:
+def check_reachable(location: Location) -> None:
+    """Prove that a language model can be had here, without loading it.
+
+    Raises
+    ------
+    UserError
+        If a package is missing, a folder holds no language model, or the hub does not answer.
+    """
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
         raise UserError(

@@ -16,6 +16,7 @@ from dermino.evaluate.caption.language_model import (
     Location,
     Precision,
     check_folder,
+    check_reachable,
     load_language_model,
 )
 from dermino.evaluate.caption.scores import caption_scores, missing_tools
@@ -131,6 +132,10 @@ class Caption(EvaluationProtocol):
             if column not in columns:
                 raise unknown("column in caption.references", column, columns)
         check_folder(Location.parse(self.language_model))
+
+    def check_environment(self) -> None:
+        """Prove that the packages and the language model can be had, without loading it."""
+        check_reachable(Location.parse(self.language_model))
 
     def run(self, trial: Trial) -> Outcome:
         """Train on the training rows, write captions of the test rows and judge them."""
