@@ -259,6 +259,15 @@ def test_a_mask_token_that_comes_with_the_weights_is_taken_up(tmp_path: Path) ->
     assert "stored_mask_token" not in vit.state_dict()
 
 
+def test_half_precision_leaves_what_blocks_add_up_in_float32() -> None:
+    model, dtypes = small_vit(), []
+    for block in model.vit.blocks:
+        block.register_forward_hook(lambda _, __, tokens: dtypes.append(tokens.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        model(torch.randn(6, 3, 32, 32), torch.rand(6, 4) < 0.5)
+    assert dtypes == [torch.float32] * 3
+
+
 def test_blocks_that_are_not_plain_are_refused() -> None:
     vit = timm.create_model("vit_relpos_small_patch16_224", num_classes=0)
     with pytest.raises(UserError, match="cannot be pretrained"):

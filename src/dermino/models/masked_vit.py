@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from dermino.errors import UserError
@@ -36,6 +37,12 @@ class CroppedVisionTransformer(nn.Module):
             raise UserError(
                 f"{type(vit).__name__} cannot be pretrained with masking.",
                 "Choose a vision transformer with a class token, such as vit_base_patch14_dinov2.",
+            )
+        projection = getattr(vit.patch_embed, "proj", None)
+        if not isinstance(projection, nn.Conv2d) or projection.stride != projection.kernel_size:
+            raise UserError(
+                f"{type(vit.patch_embed).__name__} does not divide images into plain patches.",
+                "Choose a vision transformer such as vit_base_patch14_dinov2.",
             )
         for block in vit.blocks:
             PretrainingBlock.adopt(block)
@@ -81,9 +88,19 @@ class CroppedVisionTransformer(nn.Module):
         return self._transform(tokens, paths, visible, wanted, most)
 
     def _patches(self, images: torch.Tensor) -> tuple[torch.Tensor, int, int]:
-        patches = self.vit.patch_embed.proj(images)
-        height, width = patches.shape[-2:]
-        return self.vit.patch_embed.norm(patches.flatten(2).transpose(1, 2)), height, width
+        """Return the (B, N, D) embedded patches, row after row, and the grid's rows and columns.
+
+        The convolution of timm's patch embedding, whose stride is its kernel, as one matrix
+        product, which gives the tokens in the order they are needed in.
+        """
+        layer = self.vit.patch_embed.proj
+        side_y, side_x = layer.kernel_size
+        height, width = images.shape[-2] // side_y, images.shape[-1] // side_x
+        pixels = images[..., : height * side_y, : width * side_x]
+        pixels = pixels.unflatten(-2, (height, side_y)).unflatten(-1, (width, side_x))
+        pixels = pixels.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+        patches = F.linear(pixels, layer.weight.flatten(1), layer.bias)
+        return self.vit.patch_embed.norm(patches), height, width
 
     def _transform(
         self,
@@ -125,9 +142,11 @@ class CroppedVisionTransformer(nn.Module):
         if vit.reg_token is not None:
             prefix.append(vit.reg_token.expand(len(tokens), -1, -1))
         embedded = 0 if vit.no_embed_class else vit.num_prefix_tokens
+        # In mixed precision the sum, and so all that blocks add to it, has the weights' precision:
+        # what a small layer scale adds would be lost in bf16.
         position = resize_position(
             vit.pos_embed, embedded, vit.patch_embed.grid_size, (height, width)
-        ).to(tokens.dtype)
+        )
         if vit.no_embed_class:
             return torch.cat([*prefix, tokens + position], dim=1)
         return torch.cat([*prefix, tokens], dim=1) + position
@@ -174,7 +193,7 @@ class MaskedVisionTransformer(CroppedVisionTransformer):
         """
         tokens, height, width = self._patches(images)
         if masks is not None:
-            tokens = torch.where(masks.unsqueeze(-1), self.mask_token.to(tokens.dtype), tokens)
+            tokens = torch.where(masks.unsqueeze(-1), self.mask_token, tokens)
         tokens = self._add_position(tokens, height, width)
         return self._transform(tokens, paths, None, wanted, most)
 

@@ -33,6 +33,8 @@ def build_fabric(config: PretrainConfig) -> Fabric:
             options["strategy"] = ModelParallelStrategy(
                 shard, data_parallel_size=local * nodes, tensor_parallel_size=1
             )
+    # Float32 means float32 in convolutions too, as it does by default in matrix products.
+    torch.backends.cudnn.allow_tf32 = False
     fabric = Fabric(precision=resolve_precision(config, accelerator), **options)
     fabric.launch()
     return fabric
