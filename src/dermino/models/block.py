@@ -10,7 +10,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from dermino.errors import UserError
-from dermino.models.stochastic_depth import add_branch
+from dermino.models.stochastic_depth import add_branches
 
 
 class QueryAttention(Attention):
@@ -106,8 +106,11 @@ class PretrainingBlock(Block):
             (P,) int64 places in the flattened (B, Q) that are not there to fill up.
         """
         if queries is None or places is None:
-            tokens = add_branch(tokens, lambda x: self._attend(x, scale), attention_rows)
-            return add_branch(tokens, lambda x: self._perceive(x, scale), mlp_rows)
+            return add_branches(
+                tokens,
+                (lambda x: self._attend(x, scale), attention_rows),
+                (lambda x: self._perceive(x, scale), mlp_rows),
+            )
         tokens = self._narrowed(tokens, queries, attention_rows, scale)
         images, width, _ = tokens.shape
         tokens = tokens.flatten(0, 1).index_select(0, places)

@@ -26,28 +26,39 @@ class Paths:
     scale: float
 
 
-def add_branch(
-    tokens: torch.Tensor,
-    branch: Callable[[torch.Tensor], torch.Tensor],
-    rows: torch.Tensor | None,
+Branch = Callable[[torch.Tensor], torch.Tensor]
+
+
+def add_branches(
+    tokens: torch.Tensor, *branches: tuple[Branch, torch.Tensor | None]
 ) -> torch.Tensor:
-    """Return the tokens plus what a branch makes of them, computed for some images only.
+    """Return the tokens plus what branches make of them, one after the other, for some images.
 
     Dropped images cost nothing, where a mask after the branch would only hide the work.
 
     Parameters
     ----------
     tokens:
-        (B, N, D).
-    branch:
-        Maps the (k, N, D) tokens of the chosen images to what is added to them.
-    rows:
+        (B, N, D); left as they are.
+    branches:
+        Each a function of the (k, N, D) tokens of the chosen images, to be added to them, and
         (k,) int64, the chosen images, none twice; None = all.
     """
-    if rows is None:
-        return tokens + branch(tokens)
-    tokens, chosen = _Fork.apply(tokens, rows)
-    return tokens.index_add(0, rows, branch(chosen).to(tokens.dtype))
+    # A compiler writes where it can by itself, and does not follow what is written in place.
+    in_place = not torch.compiler.is_compiling()
+    for number, (branch, rows) in enumerate(branches):
+        if rows is None:
+            tokens = tokens + branch(tokens)
+            continue
+        # What came out of the branch before is of no use to others, nor is the gradient that
+        # comes back from the branch behind.
+        owned = in_place and number > 0
+        behind = branches[number + 1 : number + 2]
+        owns_gradient = in_place and bool(behind) and behind[0][1] is not None
+        tokens, chosen = _Fork.apply(tokens, rows, owned, owns_gradient)
+        added = branch(chosen).to(tokens.dtype)
+        tokens = (tokens.index_add_ if owned else tokens.index_add)(0, rows, added)
+    return tokens
 
 
 class _Fork(torch.autograd.Function):
@@ -59,14 +70,20 @@ class _Fork(torch.autograd.Function):
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, tokens: torch.Tensor, rows: torch.Tensor
+        ctx: Any, tokens: torch.Tensor, rows: torch.Tensor, owned: bool, owns_gradient: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
         ctx.save_for_backward(rows)
-        return tokens.view_as(tokens), tokens.index_select(0, rows)
+        ctx.owns_gradient = owns_gradient
+        chosen = tokens.index_select(0, rows)
+        if owned:
+            ctx.mark_dirty(tokens)
+            return tokens, chosen
+        return tokens.view_as(tokens), chosen
 
     @staticmethod
     def backward(  # type: ignore[override]
         ctx: Any, grad_tokens: torch.Tensor, grad_chosen: torch.Tensor
-    ) -> tuple[torch.Tensor, None]:
+    ) -> tuple[torch.Tensor, None, None, None]:
         (rows,) = ctx.saved_tensors
-        return grad_tokens.index_add(0, rows, grad_chosen), None
+        add = grad_tokens.index_add_ if ctx.owns_gradient else grad_tokens.index_add
+        return add(0, rows, grad_chosen), None, None, None

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import pickle
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 from safetensors.torch import load_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from dermino.errors import UserError, first_of
+from dermino.errors import UserError
 from dermino.models.encoder_file import FILE_NAME
 from dermino.models.huggingface import MARKER, State, from_huggingface
 from dermino.models.layouts import to_timm
+from dermino.models.weight_names import compressed
+from dermino.progress import console
 
 # Trained by DINOv2 but not part of the encoder; pretraining takes it up (pretrain.backbone).
 IGNORED = frozenset({"mask_token"})
 _WRAPPERS = ("teacher", "model", "state_dict")
-_PREFIXES = ("module.", "backbone.", "student.")
-# Counts batches of training and changes no feature; old files lack it.
-_COUNTER = "num_batches_tracked"
+_PREFIXES = ("module.", "student.", "backbone.")
+# They count steps of training and change no feature; old files lack them.
+_COUNTERS = ("num_batches_tracked", "n_averaged")
 _CHUNKED_BLOCK = re.compile(r"^blocks\.\d+\.(\d+\.)")
 _HUGGINGFACE_FILE = "model.safetensors"
-_SHOWN = 8
 _REMEDY = "Give a .safetensors file, or a .pth that holds tensors only."
 
 
@@ -65,13 +68,20 @@ def read_state(path: str | Path) -> State:
     """Read a flat state dict of safetensors, or of ``.pth``/``.pt`` without unpickling code.
 
     A DINOv2 or DermINO ``teacher_checkpoint.pth`` is unwrapped: its ``teacher`` entry, without the
-    ``backbone.`` prefix and without the heads. Hugging Face's names become DINOv2's.
+    ``backbone.`` prefix and without the heads, which are named on the console. Of a student and a
+    teacher side by side it is the teacher. Hugging Face's names become DINOv2's.
+
+    Raises
+    ------
+    UserError
+        If the file holds no weights, or some beside the backbone that are no head's.
     """
     path = weights_file(path)
     try:
         if is_safetensors(path):
-            return _backbone_only(load_file(path))
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+            loaded = load_file(path)
+        else:
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"'{path}' is not a file of weights, or holds Python objects, which are never loaded: "
@@ -81,7 +91,7 @@ def read_state(path: str | Path) -> State:
     except Exception as error:  # A damaged file makes the readers raise anything.
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"'{path}' cannot be read as weights: {reason}", _REMEDY) from error
-    return _backbone_only(_unwrap(loaded, path))
+    return _backbone_only(_unwrap(loaded, path), path)
 
 
 def _unwrap(loaded: Any, path: Path) -> State:
@@ -97,15 +107,15 @@ def _unwrap(loaded: Any, path: Path) -> State:
     return loaded
 
 
-def _backbone_only(state: State) -> State:
-    """Strip wrappers' prefixes; where some keys begin with ``backbone.``, drop all others."""
+def _backbone_only(state: State, path: Path) -> State:
+    """Strip wrappers' prefixes; where some keys begin with ``backbone.``, leave heads out."""
+    if _under("student.", state) and (teacher := _under("teacher.", state)):
+        _account_for({key for key in state if not key.startswith(("student.", "teacher."))}, path)
+        state = teacher
     for prefix in _PREFIXES:
-        if any(key.startswith(prefix) for key in state):
-            state = {
-                key.removeprefix(prefix): value
-                for key, value in state.items()
-                if key.startswith(prefix)
-            }
+        if inside := _under(prefix, state):
+            _account_for({key for key in state if not key.startswith(prefix)}, path)
+            state = inside
     if any(key.endswith(MARKER) for key in state):
         return from_huggingface(state)
     if "patch_embed.proj.weight" not in state:
@@ -114,13 +124,39 @@ def _backbone_only(state: State) -> State:
     return {_CHUNKED_BLOCK.sub(r"blocks.\1", key): value for key, value in state.items()}
 
 
+def _under(prefix: str, state: State) -> State:
+    return {k.removeprefix(prefix): value for k, value in state.items() if k.startswith(prefix)}
+
+
+def _account_for(left_out: Collection[str], origin: str | Path) -> None:
+    """Name the heads that are left out; refuse what is neither a head nor the backbone."""
+    heads = {key for key in left_out if "head" in key.partition(".")[0]}
+    unknown = sorted(key for key in set(left_out) - heads if not key.endswith(_COUNTERS))
+    if unknown:
+        raise UserError(
+            f"'{origin}' holds weights that belong neither to its backbone nor to a head.",
+            f"{len(unknown)} unexpected: {', '.join(compressed(unknown))}",
+        )
+    _say_left_out(heads, origin)
+
+
+def _say_left_out(heads: Collection[str], origin: str | Path) -> None:
+    if heads:
+        names = ", ".join(sorted({key.partition(".")[0] for key in heads}))
+        plural = "s" if len(heads) > 1 else ""
+        console.print(
+            f"'{origin}': left out: {len(heads)} weight{plural} of heads ({names}).", soft_wrap=True
+        )
+
+
 def load_into(model: nn.Module, state: State, origin: str) -> None:
     """Copy weights into a timm model, resizing what depends on the image size.
 
     Parameters
     ----------
     model:
-        The target, of any image size. Where it has no classifier, the file's is left out.
+        The target, of any image size. Where it has no classifier, the file's is left out, which
+        the console says.
     state:
         Names as in the publisher's file or in timm.
     origin:
@@ -133,7 +169,7 @@ def load_into(model: nn.Module, state: State, origin: str) -> None:
     """
     state = {key: value.float() for key, value in state.items()}
     expected = model.state_dict()
-    _check_width(model, state, origin)
+    _check_shape(model, state, origin)
     try:
         converted = to_timm(state, model)
     except UserError:
@@ -141,8 +177,9 @@ def load_into(model: nn.Module, state: State, origin: str) -> None:
     except Exception as error:  # timm resizes and renames without looking at shapes first.
         raise UserError(f"The weights of '{origin}' do not fit the model: {error}.") from error
     classifiers = _classifiers(model, expected)
-    converted = {k: v for k, v in converted.items() if not k.startswith(classifiers)}
-    missing = sorted(key for key in set(expected) - set(converted) if not key.endswith(_COUNTER))
+    left_out = {key for key in converted if key.startswith(classifiers)}
+    converted = {key: value for key, value in converted.items() if key not in left_out}
+    missing = sorted(key for key in set(expected) - set(converted) if not key.endswith(_COUNTERS))
     unexpected = sorted(set(converted) - set(expected) - IGNORED)
     misshapen = [
         f"{key} {tuple(converted[key].shape)} instead of {tuple(expected[key].shape)}"
@@ -153,7 +190,7 @@ def load_into(model: nn.Module, state: State, origin: str) -> None:
         raise UserError(
             f"The weights of '{origin}' do not fit the model.",
             "\n".join(
-                f"{len(keys)} {title}: {first_of(keys, _SHOWN)}"
+                f"{len(keys)} {title}: {', '.join(compressed(keys))}"
                 for title, keys in (
                     ("missing", missing),
                     ("unexpected", unexpected),
@@ -162,6 +199,7 @@ def load_into(model: nn.Module, state: State, origin: str) -> None:
                 if keys
             ),
         )
+    _say_left_out(left_out, origin)
     model.load_state_dict({key: converted.get(key, value) for key, value in expected.items()})
 
 
@@ -172,10 +210,20 @@ def _classifiers(model: Any, expected: State) -> tuple[str, ...]:
     return tuple(p for p in prefixes if not any(key.startswith(p) for key in expected))
 
 
-def _check_width(model: Any, state: State, origin: str) -> None:
-    """Refuse another width or patch size; timm would resize across them without a word."""
+def _check_shape(model: Any, state: State, origin: str) -> None:
+    """Refuse another width, patch size or number of registers.
+
+    timm would resize across the first two without a word, and stumble over positions at the last.
+    """
     if not isinstance(model, VisionTransformer):
         return
+    register = _ending(state, "reg_token", "register_tokens")
+    given, asked = (0 if r is None else r.shape[-2] for r in (register, model.reg_token))
+    if given != asked:
+        raise UserError(
+            f"The weights of '{origin}' have {given} register tokens, the model has {asked}.",
+            _remedy_for_registers(str(model.pretrained_cfg.get("architecture")), given, asked),
+        )
     position = _ending(state, "pos_embed")
     patch = _ending(state, "patch_embed.proj.weight", "visual.conv1.weight")
     if position is not None and position.ndim == 3 and position.shape[-1] != model.embed_dim:
@@ -189,6 +237,15 @@ def _check_width(model: Any, state: State, origin: str) -> None:
         f"The weights of '{origin}' {difference}.",
         "Choose the architecture that the weights were made for.",
     )
+
+
+def _remedy_for_registers(architecture: str, given: int, asked: int) -> str:
+    """Name the architecture with the registers that the weights have, if timm has one."""
+    plain = architecture.replace(f"_reg{asked}", "")
+    suited = plain.replace("_dinov2", f"_reg{given}_dinov2") if given else plain
+    if suited != architecture and timm.is_model(suited):
+        return f"Use the architecture {suited}, or weights that were made for {architecture}."
+    return "Choose the architecture that the weights were made for."
 
 
 def _ending(state: State, *endings: str) -> torch.Tensor | None:
