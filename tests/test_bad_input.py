@@ -99,6 +99,12 @@ def test_evaluate_names_what_it_cannot_ask(
     [
         ("stesp=1", "Unknown key 'stesp'. Did you mean 'steps'?"),
         ("loggers=wandb", "'loggers' is a list: write [wandb]"),
+        ("views.global_scale=0.5", "'views.global_scale' is a list: write [0.5, VALUE]"),
+        ("mae={decoder_dim: 100, decoder_heads: 7}", "decoder_dim=100 is not a multiple of"),
+        (
+            "mae={decoder_dim: 30, decoder_heads: 3}",
+            "decoder_dim=30 is not a multiple of 4",
+        ),
         ("optimizer=1", "'optimizer' is a section: write optimizer.KEY=VALUE"),
         ("steps=[1", "--set steps is not valid YAML"),
     ],
@@ -106,7 +112,7 @@ def test_evaluate_names_what_it_cannot_ask(
 def test_pretrain_names_the_setting(
     folder: Path, capsys: pytest.CaptureFixture[str], setting: str, message: str
 ) -> None:
-    command = f"pretrain --data m.parquet --out run --recipe demo --set {setting}"
+    command = f"pretrain --data m.parquet --out run --recipe demo --set '{setting}'"
     assert message in refusal(command, capsys)
     assert not (folder / "run" / "config.yaml").exists()
 

@@ -1,5 +1,6 @@
 """Encoders by name, and weights in every layout they come in."""
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,11 @@ from torch.nn import functional as F
 
 from dermino.errors import UserError
 from dermino.models.encoder_file import EncoderFile
+from dermino.models.hub import fetch
 from dermino.models.load import load_encoder, split_alias
 from dermino.models.masked_vit import MaskedVisionTransformer
 from dermino.models.preprocess import Preprocess
+from dermino.models.weight_names import compressed
 from dermino.models.weights import load_into, read_state
 
 SMALL = {"depth": 2, "embed_dim": 384, "num_heads": 6}
@@ -86,10 +89,78 @@ def test_weights_that_do_not_fit_are_listed_and_nothing_is_skipped(tmp_path: Pat
     state["surplus"] = torch.zeros(1)
     with pytest.raises(UserError, match=r"(?s)1 missing: blocks.1.mlp.fc1.bias.*surplus"):
         load_into(dinov2(56), state, "here")
+    with pytest.raises(UserError, match=r"28 missing: blocks\.\{1\.\.2\}\.attn\.proj"):
+        load_into(dinov2(56, depth=3), dinov2(56, depth=1).state_dict(), "here")
     with pytest.raises(UserError, match="192 wide, the model is 384 wide"):
         load_into(dinov2(56), dinov2(56, embed_dim=192).state_dict(), "here")
     with pytest.raises(UserError, match="patches of 8 px, the model of 14 px"):
         load_into(dinov2(56), dinov2(56, patch_size=8).state_dict(), "here")
+
+
+def test_heads_are_left_out_aloud_and_nothing_else_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state, path = dinov2(56).state_dict(), tmp_path / "checkpoint.pth"
+    teacher = {f"backbone.{key}": value for key, value in state.items()}
+    heads = {f"{name}.last_layer.weight_g": torch.ones(3) for name in ("dino_head", "ibot_head")}
+    torch.save({"teacher": {**teacher, **heads}}, path)
+    assert read_state(path).keys() == state.keys()
+    said = "checkpoint.pth': left out: 2 weights of heads (dino_head, ibot_head)."
+    assert capsys.readouterr().err.count(said) == 1
+    torch.save({"teacher": {**teacher, **heads, "surprise.weight": torch.ones(3)}}, path)
+    with pytest.raises(UserError, match=r"1 unexpected: surprise\.weight"):
+        read_state(path)
+    load_into(dinov2(56), {**state, "head.weight": torch.ones(5, 384)}, "here")
+    assert "left out: 1 weight of heads (head)." in capsys.readouterr().err
+
+
+def test_of_a_student_and_its_teacher_the_teacher_is_taken(tmp_path: Path) -> None:
+    state = dinov2(56).state_dict()
+    flat = {f"teacher.backbone.{key}": value for key, value in state.items()}
+    flat |= {f"student.backbone.{key}": -value for key, value in state.items()}
+    torch.save(flat, tmp_path / "both.pth")
+    read = read_state(tmp_path / "both.pth")
+    assert read.keys() == state.keys()
+    assert all(torch.equal(read[key], state[key]) for key in state)
+
+
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [
+        ("vit_small_patch14_dinov2", "vit_small_patch14_reg4_dinov2"),
+        ("vit_small_patch14_reg4_dinov2", "vit_small_patch14_dinov2"),
+    ],
+)
+def test_other_registers_are_named_with_the_architecture_that_fits(given: str, asked: str) -> None:
+    theirs, ours = (
+        timm.create_model(name, img_size=56, num_classes=0, depth=1) for name in (given, asked)
+    )
+    with pytest.raises(UserError, match=rf"(?s)[04] register tokens.*architecture {given},"):
+        load_into(ours, theirs.state_dict(), "here")
+
+
+def test_names_of_weights_are_shortened_without_losing_one() -> None:
+    names = [f"blocks.{i}.{j}.w" for i in range(3) for j in (0, 2)]
+    names += ["blocks.1.norm.bias", "blocks.1.norm.weight", "cls_token", "a.b (1,) instead of (2,)"]
+    assert compressed(names) == [
+        "blocks.{0..2}.{0,2}.w",
+        "blocks.1.norm.{bias,weight}",
+        "cls_token",
+        "a.b (1,) instead of (2,)",
+    ]
+
+
+def test_a_hub_that_does_not_answer_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    def asks_five_times() -> None:
+        for attempt in range(1, 6):
+            logging.getLogger("huggingface_hub.utils._http").warning("Retrying in 1s [%d]", attempt)
+        raise OSError("no connection")
+
+    with pytest.raises(UserError, match=r"(?s)'timm:x' could not be fetched.*By hand"):
+        fetch("'timm:x'", asks_five_times, "By hand.")
+    assert capsys.readouterr().err.splitlines() == [
+        "The hub does not answer; trying again for up to a minute."
+    ]
 
 
 def test_files_that_would_run_code_or_are_no_weights_are_refused(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_clip_files_with_quick_gelu(
     assert encoder.embed_dim == (24 if projected else 64)
     if projected:  # Whatever does not fit is listed.
         replace_row(monkeypatch, name, model_args={**args, "depth": 3}, image_size=64)
-        with pytest.raises(UserError, match=r"12 missing: blocks.2.attn.proj.bias"):
+        with pytest.raises(UserError, match=r"12 missing: blocks.2.attn.proj"):
             load_encoder(f"{name}={tmp_path / 'clip.pt'}")
 
 

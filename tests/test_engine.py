@@ -29,7 +29,7 @@ from dermino.models.stochastic_depth import Paths
 from dermino.pretrain import batch_size
 from dermino.pretrain.backbone import build_backbone
 from dermino.pretrain.batch import Batch, Collate
-from dermino.pretrain.batch_size import largest_fitting, take_blank_steps
+from dermino.pretrain.batch_size import is_out_of_memory, largest_fitting, take_blank_steps
 from dermino.pretrain.config import ModelConfig, PretrainConfig, ViewsConfig
 from dermino.pretrain.dataset import PretrainDataset
 from dermino.pretrain.launch import compile_blocks
@@ -309,9 +309,9 @@ def small_config(method: str) -> PretrainConfig:
     )
 
 
-def build(config: PretrainConfig) -> Method:
+def build(config: PretrainConfig, prototypes: torch.Tensor | None = None) -> Method:
     backbone = build_backbone(config.model, config.views, seed=0)
-    return METHODS.get(config.method)(config, backbone, None)
+    return METHODS.get(config.method)(config, backbone, prototypes)
 
 
 @pytest.mark.parametrize("method", METHODS.names())
@@ -333,6 +333,38 @@ def test_blank_batches_have_the_shape_of_real_ones_and_leave_the_method_as_it_is
     take_blank_steps(config, Fabric(accelerator="cpu", devices=1), model, 6)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_blank_steps_with_labels_compute_the_knowledge_loss(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = small_config("dermino")
+    model = build(config, torch.randn(5, 32))
+    blank = Batch.blank(model.views(config), 16, 6, model.num_concepts)
+    assert (blank.known == 1).all()
+    assert blank.targets.shape == (6, 5)
+    terms: list[dict[str, torch.Tensor]] = []
+    forward = type(model).forward
+    monkeypatch.setattr(
+        type(model), "forward", lambda *given: terms.append(forward(*given)) or terms[-1]
+    )
+    take_blank_steps(config, Fabric(accelerator="cpu", devices=1), model, 6)
+    assert [bool(step["knowledge"] > 0) for step in terms] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("message", "full"),
+    [
+        ("CUDA error: out of memory", True),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", True),
+        ("CUDA error: an illegal memory access was encountered", False),
+        ("The size of tensor a (0) must match the size of tensor b (5)", False),
+    ],
+)
+def test_only_a_full_device_counts_as_not_fitting(message: str, full: bool) -> None:
+    assert is_out_of_memory(RuntimeError(message)) is full
+    assert is_out_of_memory(torch.cuda.OutOfMemoryError("any words"))
 
 
 @pytest.fixture

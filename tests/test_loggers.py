@@ -1,10 +1,13 @@
 """Loggers: what reaches TensorBoard, W&B and MLflow, also after a kill, and what never does."""
 
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -15,6 +18,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from dermino.data.manifest import Manifest
 from dermino.errors import UserError
 from dermino.pretrain import trainer
+from dermino.pretrain.interruption import Interrupted
+from dermino.pretrain.loggers import tensorboard
 from dermino.pretrain.pretrain import pretrain
 
 TINY = [
@@ -60,15 +65,16 @@ def train_killed_after(
     pretrain(*options, resume=True)
 
 
+@pytest.mark.parametrize("step", [1, 3], ids=["before a checkpoint", "after one"])
 def test_tensorboard_holds_each_step_once_after_a_kill(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     run = tmp_path / "run"
-    train_killed_after(monkeypatch, data, run, 3, "[tensorboard]")
+    train_killed_after(monkeypatch, data, run, step, "[tensorboard]")
     assert len(list((run / "tensorboard").iterdir())) == 2
     events = EventAccumulator(str(run / "tensorboard")).Reload()
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    for name in ("total", "learning_rate", "feature_rank", "image_entropy"):
+    for name in ("total", "learning_rate", "feature_spread", "image_entropy"):
         scalars = events.Scalars(name)
         assert [scalar.step for scalar in scalars] == [1, 2, 3, 4, 5]
         values = [line[name] for line in lines]
@@ -132,10 +138,13 @@ class Mlflow(ModuleType):
 
     def MlflowClient(self) -> Any:  # noqa: N802 - MLflow's name.
         def history(run_id: str, name: str) -> list[Any]:
-            assert (run_id, name) == ("run-7", "total")
-            return [SimpleNamespace(step=step) for step, _ in self.logged]
+            assert run_id == "run-7"
+            return [SimpleNamespace(step=step) for step, record in self.logged if name in record]
 
-        return SimpleNamespace(get_metric_history=history)
+        def set_terminated(run_id: str, status: str) -> None:
+            self.ended.append(f"{run_id} {status}")
+
+        return SimpleNamespace(get_metric_history=history, set_terminated=set_terminated)
 
 
 def test_wandb_gets_each_record_with_its_step_and_no_paths(
@@ -149,8 +158,11 @@ def test_wandb_gets_each_record_with_its_step_and_no_paths(
     assert {"total", "koleo", "feature_spread"} <= set(service.logged[0][1])
     first, second = service.opened
     assert first["id"] == second["id"]
+    # Without leave to resume W&B replaces what it has of a run of that name.
+    assert (first["resume"], second["resume"]) == (None, "allow")
     assert first["config"]["head"]["num_prototypes"] == 16
-    assert (first["project"], first["name"], first["resume"]) == ("dermino", "run", "allow")
+    assert (first["project"], first["name"]) == ("dermino", "run")
+    assert os.environ["WANDB_X_SAVE_REQUIREMENTS"] == "false"
     assert service.exits == [1, 0]
     assert "patient_name" not in str(service.opened) + str(service.logged)
 
@@ -169,20 +181,78 @@ def test_mlflow_gets_each_step_once(
     assert service.ended == ["KILLED", "FINISHED"]
 
 
-def test_a_server_that_fails_costs_its_records_and_not_the_run(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+def test_mlflow_is_told_that_a_run_without_a_checkpoint_has_ended(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = Mlflow()
+    monkeypatch.setitem(sys.modules, "mlflow", service)
+    (tmp_path / "tracking.json").write_text('{"mlflow": "run-6"}')
+    pretrain([data / "clinic.parquet"], tmp_path, None, "demo", [*TINY, "loggers=[mlflow]"])
+    assert service.ended == ["run-6 KILLED", "FINISHED"]
+    assert json.loads((tmp_path / "tracking.json").read_text()) == {"mlflow": "run-7"}
 
-    def unreachable(metrics: dict[str, float], step: int) -> None:
-        raise ConnectionError("no route to host")
 
-    monkeypatch.setattr(service, "log_metrics", unreachable)
+@pytest.mark.parametrize(
+    ("fails", "ended"), [({"log_metrics"}, ["KILLED"]), ({"log_metrics", "end_run"}, [])]
+)
+def test_a_server_that_fails_costs_its_records_and_not_the_run(
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    fails: set[str],
+    ended: list[str],
+) -> None:
+    service = Mlflow()
+    for call in fails:
+        unreachable = Mock(side_effect=ConnectionError("no route to host"))
+        monkeypatch.setattr(service, call, unreachable)
     monkeypatch.setitem(sys.modules, "mlflow", service)
     run = tmp_path / "run"
     pretrain([data / "clinic.parquet"], run, None, "demo", [*TINY, "loggers=[mlflow]"])
     assert capsys.readouterr().err.count("no route to host") == 1
+    assert service.ended == ended
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 5
+
+
+def test_a_server_that_fails_at_the_end_changes_neither_exit_code_nor_export(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    service = Mlflow()
+    monkeypatch.setattr(service, "end_run", Mock(side_effect=ConnectionError("no route to host")))
+    monkeypatch.setitem(sys.modules, "mlflow", service)
+    options = ([data / "clinic.parquet"], tmp_path, None, "demo", [*TINY, "loggers=[mlflow]"])
+    real = trainer.Trainer.take_step
+
+    def told_to_stop(self: trainer.Trainer, *arguments: Any) -> Any:
+        self.interruption.number = signal.SIGTERM
+        return real(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.Trainer, "take_step", told_to_stop)
+        with pytest.raises(Interrupted) as stopped:
+            pretrain(*options)
+    assert stopped.value.code == 143
+    assert pretrain(*options, resume=True).is_file()
+    assert capsys.readouterr().err.count("'mlflow' failed at the end") == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full")
+def test_a_disk_too_full_for_tensorboard_does_not_end_the_run(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    log = tensorboard.TensorBoardLogger.log
+
+    def fill_the_disk(self: tensorboard.TensorBoardLogger, step: int, record: Any) -> None:
+        if step == 2:
+            self._writer = type(self._writer)(open("/dev/full", "wb"))  # noqa: SIM115
+        log(self, step, record)
+
+    monkeypatch.setattr(tensorboard.TensorBoardLogger, "log", fill_the_disk)
+    pretrain([data / "clinic.parquet"], tmp_path, None, "demo", TINY)
+    said = capfd.readouterr().err
+    assert said.count("The logger 'tensorboard' failed at step 2") == 1
+    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize(

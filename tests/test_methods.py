@@ -1,7 +1,9 @@
 """MAE, MoCo v3, SwAV and PanDerm: objectives against NumPy, their rules, and whole small runs."""
 
+import copy
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +59,7 @@ SMALL: dict[str, list[str]] = {
     "panderm": ["panderm.regressor_depth=1", "panderm.teacher_size=64"],
 }
 MODEL_ARGS = {"depth": 2, "embed_dim": 32, "num_heads": 2}
+UNLABELLED = dict.fromkeys(("targets", "known"), torch.zeros(8, 5, dtype=torch.uint8))
 VALUES = StepValues(1e-3, 1e-3, 0.0, 0.9, 0.07, epoch=1.0)
 
 rng = np.random.default_rng(0)
@@ -272,7 +275,56 @@ def test_each_method_trains_resumes_and_leaves_an_encoder_for_timm(
 
     plan = json.loads((whole / "plan.json").read_text())
     record = json.loads((whole / "metrics.jsonl").read_text().splitlines()[0])
-    assert record["total"] == pytest.approx(plan["first_loss"], rel=0.6)
+    assert plan["first_losses"]
+    for term, value in plan["first_losses"].items():
+        assert record[term] == pytest.approx(value, rel=0.6)
+
+
+@pytest.mark.parametrize("local_crops", [0, 3])
+def test_cross_entropies_start_where_the_plan_says(data: Path, local_crops: int) -> None:
+    options = [
+        *TINY,
+        *[f"model.model_args.{key}={value}" for key, value in MODEL_ARGS.items()],
+        "head={num_prototypes: 1000, hidden_dim: 64, bottleneck_dim: 128}",
+        f"views.local_crops={local_crops}",
+        "loss={image: 0.5, patch: 2}",
+        "masking.probability=0.75",
+    ]
+    config = load_config(PretrainConfig, "demo", options)
+    torch.manual_seed(0)
+    backbone = build_backbone(config.model, config.views, config.seed)
+    method = METHODS.get("dermino")(config, backbone, torch.randn(5, 32)).train()
+    with torch.no_grad():
+        terms = method(replace(batch_for(method, data), **UNLABELLED), VALUES)
+    expected = method.first_losses(8)
+    assert expected.keys() == terms.keys() - {"koleo", "knowledge"}
+    for name, value in expected.items():
+        assert terms[name].item() == pytest.approx(value, rel=0.05), name
+
+
+def test_a_copy_of_a_method_shows_its_features_to_its_own_monitors(
+    data: Path, overrides: dict[str, list[str]]
+) -> None:
+    method = build("mocov3", overrides)
+    probe = copy.deepcopy(method)
+    probe(batch_for(method, data), VALUES)
+    assert method.watch.read() == {}
+    assert "feature_spread" in probe.watch.read()
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "message"),
+    [
+        ("mocov3", "batch_size_per_device=1", r"at least 2 images.*batch_size_per_device=2"),
+        ("mae", "model.model_args={depth: 0}", r"without a block.*model\.model_args\.depth=1"),
+    ],
+)
+def test_what_a_method_cannot_run_with_is_named(
+    name: str, option: str, message: str, data: Path, overrides: dict[str, list[str]]
+) -> None:
+    manifest, options = [data / "clinic.parquet"], [*overrides[name], option]
+    with pytest.raises(UserError, match=f"(?s){message}"):
+        pretrain(manifest, data / f"refused-{name}", overrides=options, method=name)
 
 
 def test_a_method_without_a_recipe_takes_its_own(

@@ -21,6 +21,7 @@ from dermino.pretrain.monitors.features import feature_rank, feature_spread, mea
 from dermino.pretrain.monitors.figures import FIGURES, signs
 from dermino.pretrain.monitors.held_out import hold_out
 from dermino.pretrain.monitors.neighbours import neighbour_accuracy
+from dermino.pretrain.monitors.watch import Watch
 from dermino.pretrain.pretrain import pretrain
 from dermino.pretrain.replay import replay
 from tiny_run import TINY
@@ -105,6 +106,20 @@ def test_entropies_and_use_tell_the_two_collapses_from_health() -> None:
     assert figures(torch.zeros(0, 8)) == {}
 
 
+def test_the_rank_is_that_of_all_batches_of_a_step_and_needs_enough_images() -> None:
+    earlier, first, second = torch.randn(3, 8, 40, generator=torch.Generator().manual_seed(0))
+    watch = Watch(batches_per_step=2)
+    for batch in (earlier, first, second):
+        watch.features(batch)
+    expected = feature_rank(torch.cat([first, second]))
+    assert watch.read()["feature_rank"] == pytest.approx(expected)
+    # Of four images, however different, the rank is at most four.
+    few = Watch()
+    few.features(first[:4] + 3)
+    assert feature_rank(first[:4] + 3) < FIGURES["feature_rank"].low
+    assert signs(few.read()) == []
+
+
 def test_neighbours_of_the_same_patient_have_no_vote() -> None:
     random = np.random.default_rng(0)
     classes, groups = np.repeat([0, 1], 20), np.arange(40)
@@ -179,7 +194,7 @@ def test_monitors_leave_every_method_as_it_is(
         weights.append(load_file(out / "encoder.safetensors"))
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
     record = records(tmp_path / "on")[-1]
-    assert 1 <= record["feature_rank"] <= 8
+    assert 0 < record["feature_spread"] <= 1
     assert 0 <= record["knn_accuracy"] <= 1
     assert ("image_entropy" in record) == (method in {"dermino", "dinov2", "swav"})
     assert ("patch_prototypes_used" in record) == (method in {"dermino", "dinov2"})

@@ -6,11 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import fsspec
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -19,7 +24,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from dermino.cli.main import main
-from dermino.data.images import read_image
+from dermino.data.images import UnreadableImage, read_image
 from dermino.data.manifest import Manifest
 from dermino.data.reference import read
 from dermino.data.shard_cache import ShardCache
@@ -124,6 +129,31 @@ def test_training_from_shards_equals_training_from_files(files: Manifest, tmp_pa
         assert losses(tmp_path / name) == losses(tmp_path / "files")
         trained = load_file(tmp_path / name / "encoder.safetensors")
         assert all(torch.equal(trained[key], expected[key]) for key in expected)
+
+
+@pytest.fixture
+def rangeless(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A folder, and the URL of a web server for it that ignores byte ranges."""
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    with ThreadingHTTPServer(("localhost", 0), handler) as server:
+        Thread(target=server.serve_forever).start()
+        yield tmp_path, f"http://localhost:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_server_without_ranges_is_named_and_the_cache_reads_from_it(
+    files: Manifest, rangeless: tuple[Path, str]
+) -> None:
+    folder, url = rangeless
+    sharded = shard(files, folder, shard_size="40KB")
+    images = pa.array([f"{url}/{name}" for name in sharded.column("image")])
+    remote = Manifest(sharded.with_columns(image=images).table, folder, sharded.sources)
+    remote.write(folder / "remote.parquet")
+    with pytest.raises(UnreadableImage, match=r"ignores byte ranges.*data\.cache"):
+        read_image(remote.path(0))
+    options = [*TINY, f"data.cache={folder / 'cache'}", "workers=0", "loggers=[jsonl]"]
+    pretrain([folder / "remote.parquet"], folder / "run", None, "demo", options)
+    assert not (folder / "run" / "unreadable.csv").exists()
 
 
 def test_the_cache_keeps_what_was_used_last(files: Manifest, tmp_path: Path) -> None:

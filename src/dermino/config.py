@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -121,12 +121,23 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str) -> User
             hint = f" Did you mean '{'.'.join([*location[:-1], guess])}'?" if guess else ""
             lines.append(f"Unknown key '{key}'.{hint}")
         elif problem["type"] == "tuple_type":
-            lines.append(f"'{key}' is a list: write [{problem['input']}].")
+            lines.append(f"'{key}' is a list: write {_example(model, location, problem['input'])}.")
         elif problem["type"] == "model_type":
             lines.append(f"'{key}' is a section: write {key}.KEY=VALUE.")
         else:
-            lines.append(f"'{key}': {problem['msg']} (got {problem['input']!r}).")
+            reason = problem["msg"].removeprefix("Value error, ")
+            # What is wrong between several values of a section says which they are.
+            got = "" if isinstance(problem["input"], dict) else f" (got {problem['input']!r})"
+            lines.append(f"'{key}': {reason}{got}.")
     return UserError(f"{where} cannot be used:", "\n".join(lines))
+
+
+def _example(model: type[BaseModel], location: Sequence[str], value: object) -> str:
+    """Write a value as the list that a key wants, with names for what is missing in it."""
+    field = _keys(model, location[:-1]).get(location[-1])
+    wanted = get_args(field.annotation) if field is not None else ()
+    others = 0 if Ellipsis in wanted else max(len(wanted) - 1, 0)
+    return f"[{', '.join([str(value), *['VALUE'] * others])}]"
 
 
 def _keys(model: type[BaseModel], sections: Iterable[str]) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +58,45 @@ def atomic_path(path: str | Path, sync: bool = True) -> Iterator[Path]:
             _sync_folder(path.parent)
     except Exception as error:
         if _is_full(path.parent, error):
-            raise DiskFull(
-                f"The disk is full: '{path}' cannot be written.",
-                "Free some space, or choose another --out, and run the command again.",
-            ) from error
+            raise _full(path) from error
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary.exists():
+            # An error may keep the writing library's file open, and with it the space it takes.
+            os.truncate(temporary, 0)
+            temporary.unlink()
+
+
+def append_text(path: str | Path, text: str) -> None:
+    """Add UTF-8 text to the end of a file, which is made if need be: all of it or nothing.
+
+    Raises
+    ------
+    DiskFull
+        If there is no space left.
+    """
+    path, rest = Path(path), memoryview(text.encode("utf-8"))
+    try:
+        with open(path, "ab", buffering=0) as file:
+            before = file.seek(0, os.SEEK_END)
+            try:
+                while rest:  # A disk that fills takes a part of what it is given.
+                    rest = rest[file.write(rest) :]
+            except OSError:
+                with suppress(OSError):
+                    file.truncate(before)
+                raise
+    except OSError as error:
+        if _is_full(path.parent, error):
+            raise _full(path) from error
+        raise
+
+
+def _full(path: Path) -> DiskFull:
+    return DiskFull(
+        f"The disk is full: '{path}' cannot be written.",
+        "Free some space, or choose another --out, and run the command again.",
+    )
 
 
 def _is_full(folder: Path, error: Exception) -> bool:

@@ -193,6 +193,11 @@ class TarContainer:
         """A member's bytes, after making sure that they are the ones of that name."""
         start, size = self._index.find(member)
         data = self._ranges.read(start - _BLOCK, start + size)
+        if len(data) > _BLOCK + size:
+            raise ContainerError(
+                "its server ignores byte ranges and sends the whole tar file for each image: let "
+                "data.cache=FOLDER fetch it once, or use a server that knows ranges"
+            )
         # Another tar file under an old index would give other images without a word.
         stored = data[:_NAME_BYTES].rstrip(b"\0").decode(errors="replace")
         if len(data) < _BLOCK + size or not _may_be(stored, member):

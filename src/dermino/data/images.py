@@ -56,7 +56,11 @@ class UnreadableImage(UserError):  # noqa: N818 - the state of a file, caught fa
         return type(self), (self.path, self.reason, self.detail)
 
 
-def read_image(path: Reference, min_side: int | None = None) -> Tensor:
+def read_image(
+    path: Reference,
+    min_side: int | None = None,
+    reader: Callable[[Reference], bytes] = read,
+) -> Tensor:
     """Read a picture as RGB, turned upright.
 
     EXIF orientation is applied; grey, palette, CMYK and 16-bit pictures are converted (16 bits
@@ -70,6 +74,8 @@ def read_image(path: Reference, min_side: int | None = None) -> Tensor:
     min_side:
         A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as its shorter side keeps at
         least this many pixels. Other formats are always decoded in full.
+    reader:
+        What reads the bytes, as for :func:`read_bytes`.
 
     Returns
     -------
@@ -81,7 +87,7 @@ def read_image(path: Reference, min_side: int | None = None) -> Tensor:
     UnreadableImage
         If the file is missing, empty, truncated, no picture, or larger than ``MAX_PIXELS``.
     """
-    data = read_bytes(path)
+    data = read_bytes(path, reader)
     return decode(open_image(data, path), data, path, min_side)
 
 

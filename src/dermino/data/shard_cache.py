@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -78,6 +79,11 @@ class ShardCache:
             path.unlink(missing_ok=True)
             path.with_suffix(INDEX_SUFFIX).unlink(missing_ok=True)
             kept -= size
+
+
+def reader(folder: str | Path | None, limit_gib: float) -> Callable[[Reference], bytes]:
+    """Return what reads the bytes of references: through a cache where a folder for it is named."""
+    return ShardCache(folder, limit_gib).read if folder else read
 
 
 def _use(copy: Path) -> bool:

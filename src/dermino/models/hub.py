@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from dermino.errors import UserError
+from dermino.progress import console
 
+# Two warnings a try come from here, and there are six tries a file.
+_RETRIES = logging.getLogger("huggingface_hub.utils._http")
 T = TypeVar("T")
 
 
@@ -29,7 +34,8 @@ def fetch(what: str, get: Callable[[], T], by_hand: str) -> T:
         If the hub cannot be reached, has no such model, or wants its terms accepted first.
     """
     try:
-        return get()
+        with _retries_said_once():
+            return get()
     except Exception as error:  # The hub clients raise many kinds, none of them ours.
         reason = (str(error) or type(error).__name__).splitlines()[0]
         if _is_gated(error):
@@ -51,6 +57,28 @@ def download_file(what: str, address: str, by_hand: str) -> Path:
     organisation, repository, file = address.split("/", 2)
     name = f"{organisation}/{repository}"
     return Path(fetch(what, lambda: hf_hub_download(name, file), by_hand))
+
+
+@contextmanager
+def _retries_said_once() -> Iterator[None]:
+    """Say in one line that the hub does not answer, however often it is asked again."""
+    said = False
+
+    def filtered(record: logging.LogRecord) -> bool:
+        nonlocal said
+        message = record.getMessage()
+        if "Retrying in" not in message and "thrown while requesting" not in message:
+            return True
+        if not said:
+            console.print("The hub does not answer; trying again for up to a minute.")
+        said = True
+        return False
+
+    _RETRIES.addFilter(filtered)
+    try:
+        yield
+    finally:
+        _RETRIES.removeFilter(filtered)
 
 
 def _is_gated(error: BaseException | None) -> bool:

@@ -38,6 +38,11 @@ def build_backbone(model: ModelConfig, views: ViewsConfig, seed: int) -> VisionT
             f"'{model.architecture}' is not a vision transformer.",
             "Set model.architecture to one of timm's, such as vit_base_patch14_dinov2.",
         )
+    if not len(backbone.blocks):
+        raise UserError(
+            f"model.model_args={model.model_args} leaves '{model.architecture}' without a block.",
+            "Use --set model.model_args.depth=1 or more.",
+        )
     patch_size = backbone.patch_embed.patch_size[0]
     for key in ("global_size", "local_size") if views.local_crops else ("global_size",):
         size = getattr(views, key)

@@ -85,10 +85,11 @@ class Batch:
         return len(self.rows)
 
     @classmethod
-    def blank(cls, views: Views, patch_size: int, size: int) -> Batch:
-        """Return ``size`` black images without labels, as the loader would, masked alike.
+    def blank(cls, views: Views, patch_size: int, size: int, num_concepts: int = 0) -> Batch:
+        """Return ``size`` black images as the loader would, masked alike, for trying a step.
 
-        Where blocks are masked, as many patches are as in a real batch.
+        Where blocks are masked, as many patches are as in a real batch. All ``num_concepts`` are
+        known to be absent, so that every loss has something to compute.
         """
         wide, narrow = views.global_views, views.local_views
         patches = (wide[0].size // patch_size) ** 2
@@ -106,8 +107,8 @@ class Batch:
             masks=masks,
             masked_indices=masks.flatten().nonzero().squeeze(1),
             most_masked=most_masked(masks),
-            targets=torch.zeros(size, 0, dtype=torch.uint8),
-            known=torch.zeros(size, 0, dtype=torch.uint8),
+            targets=torch.zeros(size, num_concepts, dtype=torch.uint8),
+            known=torch.ones(size, num_concepts, dtype=torch.uint8),
             rows=torch.zeros(size, dtype=torch.int64),
             unreadable=(),
             failure="",

@@ -29,6 +29,8 @@ _GPU_MARGIN = 0.1
 _CPU_SHARE = 0.5
 # More images than this at once make no CPU faster.
 _CPU_MOST = 64
+# A full GPU speaks through whichever library asked for memory, not always in PyTorch's own words.
+_NO_MEMORY = ("out of memory", "STATUS_ALLOC_FAILED")
 
 
 def settle_batch_size(
@@ -108,8 +110,9 @@ def take_blank_steps(config: PretrainConfig, fabric: Fabric, method: Method, siz
     values = Schedules(config, Length.of(config, size, size), size).at(0)
     depth = StochasticDepth(config.model.drop_path, len(probe.encoder.blocks), config.seed)
     accumulated = config.accumulate_grad_batches > 1
+    views, patch_size = probe.views(config), probe.encoder.patch_embed.patch_size[0]
     for number in range(2):
-        batch = Batch.blank(probe.views(config), probe.encoder.patch_embed.patch_size[0], size)
+        batch = Batch.blank(views, patch_size, size, probe.num_concepts)
         batch = depth.apply(batch.to(fabric.device).augmented(), number, 0, size)
         with fabric.autocast():
             terms = probe(batch, values)
@@ -127,13 +130,22 @@ def _fits(config: PretrainConfig, fabric: Fabric, method: Method, size: int, lim
     try:
         torch.cuda.reset_peak_memory_stats(fabric.device)
         with alone():
-            take_blank_steps(config, fabric, method, size)
+            take_blank_steps(config, fabric, method, max(size, method.fewest_images))
         return torch.cuda.max_memory_reserved(fabric.device) <= limit
-    except torch.cuda.OutOfMemoryError:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         return False
     finally:
         gc.collect()
         torch.cuda.empty_cache()
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Tell whether a device had no memory left, which cuBLAS and cuDNN say in their own words."""
+    return isinstance(error, torch.cuda.OutOfMemoryError) or any(
+        words in str(error) for words in _NO_MEMORY
+    )
 
 
 def _gpu_limit(method: Method, fabric: Fabric) -> float:

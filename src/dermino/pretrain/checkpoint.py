@@ -20,37 +20,83 @@ KEYS = frozenset({"step", "method", "optimizer"})
 _NAME = re.compile(r"step_(\d+)\.pt$")
 
 
-def save_checkpoint(run: Path, step: int, state: dict[str, Any], keep: int) -> Path:
-    """Write the state after ``step`` steps and remove all but the newest ``keep`` checkpoints.
+class Checkpoints:
+    """The checkpoints of a run as the process that writes them keeps them.
 
-    What a process left that was killed while it wrote goes too.
-
-    Raises
-    ------
-    DiskFull
-        If the checkpoint does not fit; the earlier ones stay.
+    Parameters
+    ----------
+    run:
+        The run folder.
+    keep:
+        How many stay.
+    begun:
+        The step this process took the run up at; 0 = its start. Checkpoints of later steps were
+        there and could not be read: they count for nothing, and go once there is a new one.
+    writes:
+        Only one process of a run writes.
     """
-    path = run / FOLDER / f"step_{step:08d}.pt"
-    for torn in (run / FOLDER).glob(".step_*.tmp"):
-        torn.unlink(missing_ok=True)
-    try:
-        with atomic_path(path) as temporary:
-            torch.save(state, temporary)
-    except DiskFull as error:
-        raise _explain(path, state) from error
-    for old in _existing(run)[keep:]:
-        old.unlink(missing_ok=True)
-    return path
+
+    def __init__(self, run: Path, keep: int, begun: int, writes: bool) -> None:
+        self.run, self.keep, self.begun, self.writes = run, keep, begun, writes
+        self._written: set[Path] = set()
+
+    def save(self, step: int, state: dict[str, Any], doubtful: bool = False) -> None:
+        """Write the state after ``step`` steps and remove all but the newest checkpoints.
+
+        What a process left that was killed while it wrote goes too.
+
+        Parameters
+        ----------
+        step, state:
+            What to write.
+        doubtful:
+            Something is wrong with the run: older checkpoints stay, and weights that are no
+            numbers are not written.
+
+        Raises
+        ------
+        DiskFull
+            If the checkpoint does not fit; the earlier ones stay.
+        """
+        path = self.run / FOLDER / f"step_{step:08d}.pt"
+        if not self.writes:
+            self._written.add(path)
+            return
+        if doubtful and not _is_sound(state):
+            return
+        for torn in (self.run / FOLDER).glob(".step_*.tmp"):
+            torn.unlink(missing_ok=True)
+        try:
+            with atomic_path(path) as temporary:
+                torch.save(state, temporary)
+        except DiskFull as error:
+            needed, free = _bytes(state) / 2**20, shutil.disk_usage(path.parent).free / 2**20
+            raise DiskFull(
+                f"The disk is full: '{path}' needs {needed:,.1f} MiB, {free:,.1f} are free.",
+                error.remedy,
+            ) from error
+        self._written.add(path)
+        if not doubtful:
+            self._remove_others_than(path)
+
+    def newest_in_words(self) -> str:
+        """Return a sentence on what ``--resume`` would go on from."""
+        paths = self._sound()
+        return f"The newest checkpoint is {paths[0].name}." if paths else "None is saved yet."
+
+    def _remove_others_than(self, newest: Path) -> None:
+        older = [path for path in self._sound() if path != newest]
+        for path in {*_existing(self.run)} - {newest, *older[: self.keep - 1]}:
+            path.unlink(missing_ok=True)
+
+    def _sound(self) -> list[Path]:
+        """Return the checkpoints of a run, newest first, but those that could not be read."""
+        paths = _existing(self.run)
+        return [path for path in paths if _step(path) <= self.begun or path in self._written]
 
 
-def _explain(path: Path, state: dict[str, Any]) -> DiskFull:
-    needed, free = _bytes(state) / 2**20, shutil.disk_usage(path.parent).free / 2**20
-    saved = _existing(path.parents[1])
-    newest = f"The newest checkpoint is {saved[0].name}" if saved else "There is none yet"
-    return DiskFull(
-        f"The disk is full: '{path}' needs {needed:,.1f} MiB, {free:,.1f} are free. {newest}.",
-        "Free some space and go on with --resume; keep_checkpoints=1 needs the least.",
-    )
+def _is_sound(state: Mapping[str, Any]) -> bool:
+    return all(bool(tensor.isfinite().all()) for tensor in state["method"].values())
 
 
 def _bytes(value: Any) -> int:
@@ -93,10 +139,16 @@ def _read(path: Path) -> dict[str, Any]:
     missing = KEYS - state.keys()
     if missing:
         raise ValueError(f"it has no {min(missing)}")
+    if state["step"] != _step(path):
+        raise ValueError(f"it is of step {state['step']}")
     return state
 
 
 def _existing(run: Path) -> list[Path]:
     """Return the checkpoints of a run, newest first."""
     found = [path for path in (run / FOLDER).glob("step_*.pt") if _NAME.match(path.name)]
-    return sorted(found, reverse=True)
+    return sorted(found, key=_step, reverse=True)
+
+
+def _step(path: Path) -> int:
+    return int(path.stem.removeprefix("step_"))

@@ -154,6 +154,14 @@ class MAEConfig(Config):
     decoder_heads: PositiveInt = 16
     normalise_pixels: bool = True
 
+    @model_validator(mode="after")
+    def _dim_can_be_divided(self) -> MAEConfig:
+        heads = f"decoder_heads={self.decoder_heads}"
+        for divisor, name in ((self.decoder_heads, heads), (4, "4, which positions need")):
+            if self.decoder_dim % divisor:
+                raise ValueError(f"decoder_dim={self.decoder_dim} is not a multiple of {name}")
+        return self
+
 
 class MoCoV3Config(Config):
     """MoCo v3: widths of projector and predictor, and the temperature.

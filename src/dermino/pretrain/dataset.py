@@ -17,8 +17,7 @@ from dermino.data.images import (
     upright_size,
 )
 from dermino.data.manifest import Manifest
-from dermino.data.reference import read
-from dermino.data.shard_cache import ShardCache
+from dermino.data.shard_cache import reader
 from dermino.knowledge.encoded_labels import EncodedLabels
 from dermino.pretrain.batch import Collate, Sample
 from dermino.pretrain.config import DataConfig
@@ -71,7 +70,7 @@ class PretrainDataset(Dataset[Sample]):
         data = data or DataConfig()
         self.manifest = manifest
         self.order = Order(manifest, data, seed)
-        self.cache = ShardCache(data.cache, data.cache_gib) if data.cache else None
+        self.read = reader(data.cache, data.cache_gib)
         self.views = views
         self.grid = (views.global_views[0].size // patch_size,) * 2
         self.batch_size = batch_size
@@ -102,7 +101,7 @@ class PretrainDataset(Dataset[Sample]):
 
     def _sample(self, position: int, row: int, unreadable: list[int]) -> Sample:
         path = self.manifest.path(row)
-        data = read_bytes(path, self.cache.read if self.cache else read)
+        data = read_bytes(path, self.read)
         picture = open_image(data, path)
         size = upright_size(picture)
         random = generator(self.seed, Stream.SAMPLE, position)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar
@@ -70,17 +71,17 @@ LOGGERS: Registry[type[Logger]] = Registry("logger", "dermino.pretrain.loggers",
 class Loggers:
     """The loggers of a run, as a context: they are closed when it ends.
 
-    A tracking server that fails costs its own records, not the run: it is named and left out from
-    then on. ``metrics.jsonl`` has to be written, though.
+    One that fails costs its own records, not the run: it is named, closed and left out from then
+    on. ``metrics.jsonl`` has to be written, though.
     """
 
     def __init__(self, loggers: Mapping[str, Logger]) -> None:
         self._loggers = dict(loggers)
 
     def log(self, record: Mapping[str, float]) -> None:
-        """Hand a record, which has a ``step``, to all of them."""
+        """Hand a record, which has a ``step``, to all of them, without what is no number."""
         step = int(record["step"])
-        numbers = {name: value for name, value in record.items() if name != "step"}
+        numbers = {n: v for n, v in record.items() if n != "step" and math.isfinite(v)}
         for name, logger in list(self._loggers.items()):
             try:
                 logger.log(step, numbers)
@@ -88,11 +89,9 @@ class Loggers:
                 if name == ALWAYS:
                     raise
                 del self._loggers[name]
-                console.print(
-                    f"The logger '{name}' failed at step {step} and is left out from here on: "
-                    f"{error}",
-                    soft_wrap=True,
-                )
+                _name_failure(name, f"at step {step} and is left out from here on", error)
+                with suppress(Exception):
+                    logger.close(finished=False)
 
     def __enter__(self) -> Loggers:
         return self
@@ -103,9 +102,15 @@ class Loggers:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with ExitStack() as stack:
-            for logger in self._loggers.values():
-                stack.callback(logger.close, kind is None)
+        for name, logger in self._loggers.items():
+            try:
+                logger.close(finished=kind is None)
+            except Exception as failure:
+                _name_failure(name, "at the end; what it has may be incomplete", failure)
+
+
+def _name_failure(name: str, when: str, error: Exception) -> None:
+    console.print(f"The logger '{name}' failed {when}: {error}", soft_wrap=True)
 
 
 def require_loggers(names: Sequence[str]) -> None:
@@ -126,14 +131,15 @@ def open_loggers(config: PretrainConfig, run: Path, done: int, writes: bool) -> 
     for name in dict.fromkeys([ALWAYS, *config.loggers]) if writes else ():
         try:
             loggers[name] = LOGGERS.get(name)(config, run, done)
-        except UserError:
-            raise
         except Exception as error:
-            if name == ALWAYS:
+            for opened in loggers.values():
+                with suppress(Exception):
+                    opened.close(finished=False)
+            if name == ALWAYS or isinstance(error, UserError):
                 raise
             raise UserError(
                 f"The logger '{name}' cannot be opened: {error}",
-                "Check its server, account and network, or leave it out of loggers.",
+                "Check its server, account, network or disk, or leave it out of loggers.",
             ) from error
     return Loggers(loggers)
 
@@ -141,9 +147,10 @@ def open_loggers(config: PretrainConfig, run: Path, done: int, writes: bool) -> 
 def tracking_id(run: Path, name: str) -> str | None:
     """Return what a tracking service calls the run; None if it has not been told of it."""
     try:
-        found = json.loads((run / _IDS_FILE).read_text(encoding="utf-8")).get(name)
+        known = json.loads((run / _IDS_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+    found = known.get(name) if isinstance(known, dict) else None
     return str(found) if found is not None else None
 
 

@@ -37,15 +37,15 @@ class Method(nn.Module, ABC):
         The shipped recipe to take when none is named.
     uses_labels:
         Whether a taxonomy changes anything.
+    fewest_images:
+        That :meth:`forward` can take, over all devices.
     watch:
         Where :meth:`forward` shows features and assignments to the monitors.
-    first_loss_of:
-        What :meth:`first_loss` speaks of, in words.
     """
 
     recipe: ClassVar[str]
     uses_labels: ClassVar[bool] = False
-    first_loss_of: ClassVar[str]
+    fewest_images: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Method(nn.Module, ABC):
     ) -> None:
         super().__init__()
         self.config = config
-        self.watch = Watch()
+        self.watch = Watch(config.accumulate_grad_batches)
 
     @classmethod
     @abstractmethod
@@ -63,10 +63,20 @@ class Method(nn.Module, ABC):
         """Return what the loader has to prepare of each image."""
 
     @abstractmethod
-    def first_loss(self, batch_size: int) -> float:
-        """Return about what an untrained head loses, with ``batch_size`` images over all devices.
+    def first_losses(self, batch_size: int) -> dict[str, float]:
+        """Return about where loss terms start, whatever the backbone's weights.
 
-        A first loss far from it tells of wrong weights, labels or data.
+        A term far from it at the first step tells of wrong weights or data. Terms whose start
+        depends on the features are left out.
+
+        Parameters
+        ----------
+        batch_size:
+            Images of one forward pass over all devices.
+
+        Returns
+        -------
+        Values under the names that :meth:`forward` gives the terms, weighted as there.
         """
 
     @abstractmethod
@@ -94,6 +104,11 @@ class Method(nn.Module, ABC):
     def num_scores(self, batch_size: int) -> float:
         """Count the logits that ``batch_size`` images leave for backward."""
         return 0.0
+
+    @property
+    def num_concepts(self) -> int:
+        """Columns C of the labels that :meth:`forward` asks for; 0 = it asks for none."""
+        return 0
 
     @property
     @abstractmethod

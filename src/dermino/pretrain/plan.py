@@ -47,8 +47,8 @@ class Plan:
         In how many parts a device takes its images of a step.
     peak_lr:
         Learning rate after scaling with the batch.
-    first_loss, first_loss_of:
-        About what an untrained head loses, and of what that is said.
+    first_losses:
+        About where the loss terms start that can be told, as ``metrics.jsonl`` names them.
     memory_gib:
         Estimate for one device.
     neighbours:
@@ -75,8 +75,7 @@ class Plan:
     base_lr: float
     peak_lr: float
     precision: str
-    first_loss: float
-    first_loss_of: str
+    first_losses: dict[str, float]
     memory_gib: float
     neighbours: str = ""
 
@@ -108,7 +107,9 @@ class Plan:
             "learning rate", f"{self.base_lr:g} before scaling, {self.peak_lr:.3g} at its peak"
         )
         table.add_row("memory", f"about {self.memory_gib:.1f} GiB a device")
-        table.add_row("first loss", f"about {self.first_loss:.2f} for {self.first_loss_of}")
+        starts = ", ".join(f"{name} {value:.2f}" for name, value in self.first_losses.items())
+        if starts:
+            table.add_row("first losses", f"about {starts}")
         table.add_row("k-NN on", self.neighbours)
         console.print(table)
 
@@ -128,9 +129,15 @@ def make_plan(
     Raises
     ------
     UserError
-        If one batch holds more images than there are.
+        If one batch holds more images than there are, or fewer than the method needs.
     """
     batch_size = config.batch_size(devices)
+    at_once = batch_size // config.accumulate_grad_batches
+    if at_once < method.fewest_images:
+        raise UserError(
+            f"{config.method} takes at least {method.fewest_images} images at a time.",
+            f"Use --set batch_size_per_device={method.fewest_images} or more.",
+        )
     if batch_size > len(manifest):
         raise UserError(
             f"A batch of {batch_size} images ({devices} devices x {batch_size // devices}) "
@@ -163,15 +170,8 @@ def make_plan(
         base_lr=config.optimizer.base_lr,
         peak_lr=scaled_lr(config, batch_size),
         precision=precision,
-        first_loss=method.first_loss(batch_size),
-        first_loss_of=method.first_loss_of,
-        memory_gib=memory_gib(
-            config,
-            method,
-            precision,
-            batch_size // devices // config.accumulate_grad_batches,
-            devices,
-        ),
+        first_losses=method.first_losses(at_once),
+        memory_gib=memory_gib(config, method, precision, at_once // devices, devices),
         neighbours=neighbours,
     )
     return plan, length

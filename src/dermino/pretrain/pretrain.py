@@ -16,6 +16,7 @@ from dermino.data.images import UnreadableImage, read_image
 from dermino.data.manifest import Manifest, read_manifests
 from dermino.data.reference import exists
 from dermino.data.schema import SPLITS
+from dermino.data.shard_cache import reader
 from dermino.errors import UserError, unknown
 from dermino.files import sole_writer, writable_folder, write_json
 from dermino.knowledge.load import load_taxonomy
@@ -25,7 +26,7 @@ from dermino.models.encoder_file import FILE_NAME as ENCODER_FILE
 from dermino.pretrain.backbone import build_backbone, seen_before
 from dermino.pretrain.batch_size import settle_batch_size
 from dermino.pretrain.checkpoint import load_checkpoint
-from dermino.pretrain.config import PretrainConfig
+from dermino.pretrain.config import DataConfig, PretrainConfig
 from dermino.pretrain.dataset import REPLACEMENTS, PretrainDataset
 from dermino.pretrain.export import START_FILE, export_encoder, seen_images, write_seen
 from dermino.pretrain.launch import build_fabric, resolve_precision
@@ -95,7 +96,7 @@ def pretrain(
     images = read_manifests(data)
     held_out = hold_out(images, splits, config.monitor, config.seed)
     manifest = select(images.select(~held_out.taken_out), splits)
-    _probe_images(manifest)
+    _probe_images(manifest, config.data)
     taxonomy = load_taxonomy(labels, manifest) if labels is not None else None
     if taxonomy is not None and not method_class.uses_labels:
         console.print(f"{config.method} learns from images alone: the labels are left aside.")
@@ -230,7 +231,7 @@ def select(manifest: Manifest, splits: Sequence[str] | None) -> Manifest:
     return manifest.select(chosen) if left_out else manifest
 
 
-def _probe_images(manifest: Manifest) -> None:
+def _probe_images(manifest: Manifest, options: DataConfig) -> None:
     step = max(len(manifest) // _PROBED_IMAGES, 1)
     rows = range(0, len(manifest), step)
     paths = [manifest.path(row) for row in rows]
@@ -246,9 +247,10 @@ def _probe_images(manifest: Manifest) -> None:
             "one; others will be shown in their place. dermino data check lists them."
         )
     tried = [path for path in paths if exists(path)][:REPLACEMENTS]
+    read = reader(options.cache, options.cache_gib)
     for path in tried:
         try:
-            read_image(path)
+            read_image(path, reader=read)
             return
         except UnreadableImage as error:
             reason = error.message

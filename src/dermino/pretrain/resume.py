@@ -50,9 +50,9 @@ def keep_batch_size(run: Path, config: PretrainConfig, devices: int) -> Pretrain
         If the batch cannot be divided.
     """
     try:
-        stored = json.loads((run / PLAN_FILE).read_text(encoding="utf-8"))
+        stored = _stored_plan(run)
         begun = load_config(PretrainConfig, run / CONFIG_FILE)
-    except (OSError, ValueError, UserError):
+    except UserError:
         return config  # The run has not begun, or cannot be resumed, which is said later.
     if config.batch_size_per_device not in ("auto", begun.batch_size_per_device):
         return config
@@ -86,13 +86,11 @@ def refuse_another_run(
     UserError
         Naming every value that differs.
     """
+    stored = _stored_plan(run)
     try:
-        stored = json.loads((run / PLAN_FILE).read_text(encoding="utf-8"))
         same_images = pq.read_table(run / SEEN_FILE).equals(seen)
     except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors.
-        raise UserError(
-            f"The run in '{run}' cannot be resumed: {error}.", "Start again with another --out."
-        ) from error
+        raise _damaged(run, SEEN_FILE, str(error)) from error
     changed = _differences(load_config(PretrainConfig, run / CONFIG_FILE), config)
     changed += [
         f"{key}: {stored[key]} then, {plan[key]} now"
@@ -107,6 +105,23 @@ def refuse_another_run(
             f"Resume with --recipe '{run / CONFIG_FILE}' and the same --data, --labels and "
             "--split, or choose another --out.",
         )
+
+
+def _stored_plan(run: Path) -> Mapping[str, Any]:
+    try:
+        plan = json.loads((run / PLAN_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _damaged(run, PLAN_FILE, str(error)) from error
+    if not isinstance(plan, dict) or type(plan.get("batch_size")) is not int:
+        raise _damaged(run, PLAN_FILE, "it has no batch_size")
+    return plan
+
+
+def _damaged(run: Path, name: str, reason: str) -> UserError:
+    return UserError(
+        f"The run in '{run}' cannot be resumed, {name} cannot be read: {reason}.",
+        "Put that file back as it was, or start again with another --out.",
+    )
 
 
 def _differences(begun: PretrainConfig, config: PretrainConfig) -> list[str]:

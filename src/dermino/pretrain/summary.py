@@ -8,7 +8,10 @@ from pathlib import Path
 from dermino.files import write_text
 from dermino.pretrain.metrics_log import read_metrics
 from dermino.pretrain.monitors.figures import ADVICE, COLLAPSE, FIGURES, Figure
+from dermino.pretrain.nonfinite import FILE_NAME as SKIPPED_FILE
 from dermino.pretrain.plan import Plan
+from dermino.pretrain.unreadable import FILE_NAME as UNREADABLE_FILE
+from dermino.pretrain.unreadable import count_unreadable
 
 _NOT_A_TERM = {"step", "images_per_second", COLLAPSE, *FIGURES}
 
@@ -32,19 +35,41 @@ def write_summary(run: Path, plan: Plan) -> None:
     ]
     if records:
         first, last = records[0], records[-1]
-        names = [name for name in first if name in last and name not in _NOT_A_TERM]
+        names = [name for name in {**first, **last} if name not in _NOT_A_TERM]
         lines += [
             "",
             f"| | step {first['step']} | step {last['step']} |",
             "|---|---:|---:|",
-            *(f"| {name} | {first[name]:.4g} | {last[name]:.4g} |" for name in names),
+            *(f"| {name} | {_figure(first, name)} | {_figure(last, name)} |" for name in names),
             "",
             f"Throughput at the end: {last['images_per_second']:.1f} images/s, "
             f"{100 * last['data_wait']:.1f} % of the time waiting for data.",
+            *_mishaps(run),
             *_monitors(records, plan),
         ]
     lines += ["", "Research use only; not a medical device.", ""]
     write_text(run / "summary.md", "\n".join(lines))
+
+
+def _figure(record: Mapping[str, float], name: str) -> str:
+    return f"{record[name]:.4g}" if name in record else "not a number"
+
+
+def _mishaps(run: Path) -> list[str]:
+    """Say what was left out of the training, and where it is listed."""
+    unreadable, skipped = count_unreadable(run), len(read_metrics(run, SKIPPED_FILE))
+    lines = []
+    if unreadable:
+        lines.append(
+            f"Images that could not be read and were replaced by others: {unreadable:,} "
+            f"(`{UNREADABLE_FILE}`)."
+        )
+    if skipped:
+        lines.append(
+            f"Steps that were skipped because a loss or gradient was not a number: {skipped:,} "
+            f"(`{SKIPPED_FILE}`)."
+        )
+    return ["", *lines] if lines else []
 
 
 def _monitors(records: Sequence[Mapping[str, float]], plan: Plan) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,8 @@ from lightning.fabric import Fabric
 from dermino.errors import UserError
 from dermino.pretrain.agreement import Agreement
 from dermino.pretrain.batch import Batch
-from dermino.pretrain.checkpoint import save_checkpoint
 from dermino.pretrain.config import PretrainConfig
-from dermino.pretrain.dataset import REPLACEMENTS, PretrainDataset, StepSampler, build_loader
+from dermino.pretrain.dataset import PretrainDataset, StepSampler, build_loader
 from dermino.pretrain.display import TrainingDisplay
 from dermino.pretrain.distributed import (
     all_gather,
@@ -25,20 +25,22 @@ from dermino.pretrain.distributed import (
     all_reduce_sum,
 )
 from dermino.pretrain.interruption import Interrupted, Interruption
+from dermino.pretrain.journal import Journal
 from dermino.pretrain.launch import compile_blocks, resolve_workers
-from dermino.pretrain.logger import open_loggers
 from dermino.pretrain.method import Method
 from dermino.pretrain.monitors.held_out import HeldOut
 from dermino.pretrain.monitors.monitors import Monitors
-from dermino.pretrain.nonfinite import NonFiniteSteps
 from dermino.pretrain.parameter_groups import apply_schedule, parameter_groups
 from dermino.pretrain.schedules import Length, Schedules, StepValues
 from dermino.pretrain.sharding import clip_gradients, load_whole, whole
 from dermino.pretrain.stochastic_depth import StochasticDepth
 from dermino.pretrain.streams import Stream, torch_seed
 from dermino.pretrain.throughput import Window
-from dermino.pretrain.unreadable import UnreadableImages
+from dermino.pretrain.unreadable import no_replacement
 from dermino.progress import console
+
+# Names of weights fill pages.
+_SHOWN_OF_A_REASON = 400
 
 
 class Trainer:
@@ -101,16 +103,19 @@ class Trainer:
         self.step = 0
         self.interruption = Interruption()
         self._agreed = Agreement()
+        self._journal: Journal | None = None
 
     def load(self, state: dict[str, Any]) -> None:
-        """Continue from a checkpoint."""
+        """Continue from a checkpoint; a UserError if it is of another method or recipe."""
         try:
             load_whole(self.method, self.optimizer, state["method"], state["optimizer"])
-        except (RuntimeError, ValueError, KeyError) as error:
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = textwrap.shorten(str(error), _SHOWN_OF_A_REASON, placeholder=" ...")
             raise UserError(
-                f"The checkpoint in '{self.run}' does not fit the recipe: "
-                f"{str(error).splitlines()[0]}",
-                "Resume with the recipe, labels and --set values the run was started with.",
+                f"The checkpoint of step {state['step']} in '{self.run}' does not fit the recipe: "
+                f"{reason}",
+                "Resume with the recipe, labels and --set values the run was started with. If they "
+                "are, the file is of another run: remove it to go on from the one before.",
             ) from error
         self.step = state["step"]
 
@@ -132,51 +137,50 @@ class Trainer:
         ------
         Interrupted
             After SIGTERM or SIGINT, once a checkpoint is written.
+        UserError
+            If too many steps or images come to nothing, once a checkpoint is written.
+        DiskFull
+            If there is no space left.
         """
-        fabric, config = self.fabric, self.config
+        fabric, config, steps = self.fabric, self.config, self.length.steps
         sampler = StepSampler(
             self.step * self.accumulate,
-            self.length.steps * self.accumulate,
+            steps * self.accumulate,
             self.dataset.batch_size,
             fabric.global_rank,
             fabric.world_size,
         )
-        on_gpu = fabric.device.type == "cuda"
-        workers = resolve_workers(config, fabric)
+        workers, on_gpu = resolve_workers(config, fabric), fabric.device.type == "cuda"
         loader = build_loader(self.dataset, self.labels, sampler, workers, pin_memory=on_gpu)
-        first = fabric.is_global_zero
-        loggers = open_loggers(config, self.run, self.step, first)
-        skipped = NonFiniteSteps(self.run, self.step, first)
-        unreadable = UnreadableImages(self.run, self.dataset.manifest, self.step, first)
+        images = self.dataset.manifest
+        journal = Journal(fabric, config, self.run, images, self.batch_size, self.step, steps)
+        self._journal = journal
         self.module.train()
-        window = Window()
-        display = TrainingDisplay(self.step, self.length.steps, fabric.is_global_zero)
-        with self.interruption, display, loggers:
+        window, display = Window(), TrainingDisplay(self.step, steps, fabric.is_global_zero)
+        with self.interruption, display, journal.loggers:
             for batches in zip(*[iter(loader)] * self.accumulate, strict=True):
                 window.batches_arrived()
-                self._refuse_blank(batches)
                 values = self.schedules.at(self.step)
                 terms = self.take_step(self._on_device(batches), values)
-                self.step += 1
-                last = self.step == self.length.steps
                 agreed = self._agreed
-                logs = self.step % config.log_every == 0 or last
-                saves = self.step % config.checkpoint_every == 0 or last or agreed.signal > 0
-                if agreed.unreadable:
-                    rows = [row for batch in batches for row in batch.unreadable]
-                    unreadable.note(self.step, all_gather_numbers(rows))
-                    unreadable.refuse_many(self.step * self.batch_size)
-                if agreed.skipped:
-                    self._note_skipped(skipped, batches, terms)
-                elif logs:
+                self._note_what_was_wrong(journal, batches, terms)
+                if agreed.stops:
+                    raise self._stopped_before_a_step(journal, batches)
+                self.step += 1
+                last = self.step == steps
+                refusal = journal.refusal(self.step)
+                if self.step % config.log_every == 0 or last:
                     record = self._record(terms, values, window)
-                    record["skipped"] = len(skipped.steps)
+                    record["skipped"] = len(journal.skipped.noted)
                     record |= self.monitors.read(self.step, values, last)
-                    loggers.log(record)
+                    journal.log(record)
                     display.update(self.step, record, list(terms))
                     window = Window()
-                if saves:
-                    self.save()
+                if refusal is not None:
+                    # With its last step saved, a run has only to be resumed to be finished.
+                    raise journal.refuse(refusal, self.step, None if last else self.state())
+                if self.step % config.checkpoint_every == 0 or last or agreed.signal:
+                    journal.save(self.step, self.state(), doubtful=agreed.skipped)
                 if agreed.signal and not last:
                     raise self._interrupted()
                 window.step_done()
@@ -184,7 +188,8 @@ class Trainer:
     def take_step(self, batches: Iterable[Batch], values: StepValues) -> dict[str, torch.Tensor]:
         """Minimise the sum of the loss terms, averaged over the batches of one step.
 
-        Where the loss or a gradient is no number in any process, all leave the method as it was.
+        Where the loss or a gradient is no number in any process, or one of them cannot go on, all
+        leave the method as it was.
 
         Parameters
         ----------
@@ -204,16 +209,19 @@ class Trainer:
         # Centres, queues and batch statistics move in the forward pass.
         buffers = list(self.method.buffers())
         before = [buffer.clone() for buffer in buffers]
-        parts, unreadable = [], False
+        parts, unreadable, blank = [], False, False
         for part, batch in enumerate(batches):
             parts.append(self._backward(batch, part, values))
             unreadable |= bool(batch.unreadable)
+            blank |= bool(batch.failure)
         terms = {name: torch.stack([p[name] for p in parts]).mean(dim=0) for name in parts[0]}
         limit = self.config.optimizer.clip_grad or math.inf
         norms = [clip_gradients(module, limit) for module in self.method.clipped()]
         sound = torch.stack([*terms.values(), *norms]).isfinite().all()
-        self._agreed = Agreement.reach(self.interruption.number, unreadable, sound)
-        if self._agreed.skipped:
+        trouble = self._journal is not None and self._journal.in_trouble
+        signal = self.interruption.number
+        self._agreed = Agreement.reach(signal, unreadable, blank, trouble, sound)
+        if self._agreed.skipped or self._agreed.stops:
             for buffer, value in zip(buffers, before, strict=True):
                 buffer.copy_(value)
         else:
@@ -250,26 +258,27 @@ class Trainer:
             console.print(stop.message)
         return stop
 
-    def _note_skipped(
-        self, skipped: NonFiniteSteps, batches: Sequence[Batch], terms: dict[str, torch.Tensor]
+    def _note_what_was_wrong(
+        self, journal: Journal, batches: Sequence[Batch], terms: dict[str, torch.Tensor]
     ) -> None:
-        """Write down what is needed to see a skipped step again, or stop."""
-        device = self.fabric.device
-        wrong = torch.stack([~term.isfinite() for term in terms.values()]).int().to(device)
-        flags = all_reduce_max(wrong).tolist()
-        names = [name for name, flag in zip(terms, flags, strict=True) if flag]
-        rows = all_gather(torch.cat([batch.rows for batch in batches]).to(device)).tolist()
-        images = [str(self.dataset.manifest.path(row)) for row in rows]
-        skipped.note(self.step, names, seed=self.config.seed, rows=rows, images=images)
-        if self.step == self.length.steps == len(skipped.steps):
-            skipped.refuse(names)
+        """Write down the images that a step had to replace, and what to see it again if skipped."""
+        step, device = self.step + 1, self.fabric.device
+        if self._agreed.unreadable:
+            mine = [row for batch in batches for row in batch.unreadable]
+            journal.note_unreadable(step, all_gather_numbers(mine))
+        if self._agreed.skipped and not self._agreed.stops:
+            wrong = torch.stack([~term.isfinite() for term in terms.values()]).int().to(device)
+            flags = all_reduce_max(wrong).tolist()
+            names = [name for name, flag in zip(terms, flags, strict=True) if flag]
+            rows = all_gather(torch.cat([batch.rows for batch in batches]).to(device)).tolist()
+            journal.note_skipped(step, names, self.config.seed, rows)
 
-    def save(self) -> None:
-        """Write a checkpoint; the first process does, the others wait."""
-        state = self.state()
-        if self.fabric.is_global_zero:
-            save_checkpoint(self.run, self.step, state, self.config.keep_checkpoints)
-        self.fabric.barrier()
+    def _stopped_before_a_step(self, journal: Journal, batches: Sequence[Batch]) -> UserError:
+        """Return why there cannot be a next step; the steps before it are saved."""
+        journal.stop_if_in_trouble()
+        reason = next((batch.failure for batch in batches if batch.failure), "")
+        state = self.state() if self.step else None
+        return journal.refuse(no_replacement(reason), self.step, state)
 
     def _record(
         self, terms: dict[str, torch.Tensor], values: StepValues, window: Window
@@ -288,11 +297,3 @@ class Trainer:
             data_wait=window.waited / window.seconds,
         )
         return record
-
-    def _refuse_blank(self, batches: Sequence[Batch]) -> None:
-        for batch in batches:
-            if batch.failure:
-                raise UserError(
-                    f"{REPLACEMENTS} images in a row cannot be read. {batch.failure}",
-                    "Run dermino data check and train on what it leaves.",
-                )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from dermino.config import flat
@@ -11,7 +12,8 @@ from dermino.pretrain.config import PretrainConfig
 from dermino.pretrain.logger import LOGGERS, Logger, keep_tracking_id, tracking_id
 
 _EXPERIMENT = "dermino"
-_TOTAL = "total"
+# In every record, also in one whose losses were no numbers.
+_ALWAYS_SENT = "learning_rate"
 
 
 @LOGGERS.register("mlflow")
@@ -19,7 +21,8 @@ class MlflowLogger(Logger):
     """A run of the experiment that ``MLFLOW_EXPERIMENT_NAME`` names, else of ``dermino``.
 
     The server is that of ``MLFLOW_TRACKING_URI``. MLflow keeps every value it is sent, so a
-    resumed run leaves out the steps that the server has.
+    resumed run leaves out the steps that the server has. One that was killed before its first
+    checkpoint begins anew, perhaps with another recipe: it gets a new run, the old is marked so.
     """
 
     package = "mlflow"
@@ -30,12 +33,15 @@ class MlflowLogger(Logger):
 
         self._mlflow = mlflow
         self._last = 0
-        known = tracking_id(run, "mlflow") if done else None
-        if known is not None:
+        known = tracking_id(run, "mlflow")
+        if known is not None and done:
             mlflow.start_run(run_id=known)
-            sent = mlflow.MlflowClient().get_metric_history(known, _TOTAL)
+            sent = mlflow.MlflowClient().get_metric_history(known, _ALWAYS_SENT)
             self._last = max((metric.step for metric in sent), default=0)
             return
+        if known is not None:
+            with suppress(Exception):  # It may have been deleted, or be another server's.
+                mlflow.MlflowClient().set_terminated(known, status="KILLED")
         if not os.environ.get("MLFLOW_EXPERIMENT_NAME"):
             mlflow.set_experiment(_EXPERIMENT)
         started = mlflow.start_run(run_name=run.resolve().name)

@@ -16,8 +16,9 @@ _PROJECT = "dermino"
 class WandbLogger(Logger):
     """A run of the project that ``WANDB_PROJECT`` names, else of ``dermino``.
 
-    Code, console output, command line and host are not sent. A resumed run goes on under its
-    identity; W&B leaves out steps that it has, which resuming repeats exactly.
+    Code, console output, command line, host and the list of installed packages are not sent. A
+    resumed run goes on under its identity; W&B leaves out steps that it has, which resuming repeats
+    exactly. One that was killed before its first checkpoint begins anew under it.
     """
 
     package = "wandb"
@@ -25,16 +26,17 @@ class WandbLogger(Logger):
 
     def __init__(self, config: PretrainConfig, run: Path, done: int) -> None:
         # The command line holds paths of manifests. There is no argument for it in old versions.
-        os.environ.setdefault("WANDB_X_DISABLE_META", "true")
-        os.environ.setdefault("WANDB__DISABLE_META", "true")
+        for prefix in ("WANDB_X_", "WANDB__"):
+            os.environ.setdefault(f"{prefix}DISABLE_META", "true")
+            os.environ.setdefault(f"{prefix}SAVE_REQUIREMENTS", "false")
         import wandb
 
-        known = tracking_id(run, "wandb") if done else None
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", _PROJECT),
             name=run.resolve().name,
-            id=known or keep_tracking_id(run, "wandb"),
-            resume="allow",
+            id=tracking_id(run, "wandb") or keep_tracking_id(run, "wandb"),
+            # Without it W&B replaces what it has.
+            resume="allow" if done else None,
             dir=str(run),
             config=config.model_dump(mode="json"),
             settings=wandb.Settings(console="off", disable_code=True, disable_git=True),

@@ -51,7 +51,6 @@ class DerminoMethod(Method):
 
     recipe = "dermino-vitb14"
     uses_labels = True
-    first_loss_of = "each cross-entropy"
 
     def __init__(
         self,
@@ -81,9 +80,25 @@ class DerminoMethod(Method):
             BlockMasking(config.masking.probability, config.masking.ratio),
         )
 
-    def first_loss(self, batch_size: int) -> float:
-        """Return ln K."""
-        return math.log(self.config.head.num_prototypes)
+    def first_losses(self, batch_size: int) -> dict[str, float]:
+        """Return the share that each cross-entropy over the prototypes has in its term.
+
+        An untrained head's scores are cosines of unrelated directions, of variance 1/D at the
+        bottleneck: their cross-entropy is about ln K + 1 / (2 D T^2), a little less where
+        student and teacher are already of one mind. KoLeo and the knowledge term start where the
+        features have them, which is anywhere.
+        """
+        options, loss = self.config, self.config.loss
+        spread = 1 / (2 * options.head.bottleneck_dim * loss.student_temp**2)
+        entropy = math.log(options.head.num_prototypes) + spread
+        # As in image_loss: 2 global pairs and two for each local crop, one where there is none.
+        local_pairs = 2 * options.views.local_crops
+        pairs = 2 + max(local_pairs, 1)
+        return {
+            "image_global": loss.image * entropy * 2 / pairs,
+            "image_local": loss.image * entropy * local_pairs / pairs,
+            "patch": loss.patch * entropy * options.masking.probability,
+        }
 
     def num_scores(self, batch_size: int) -> float:
         """Count the prototype scores of class tokens and of masked patches, of both networks."""
@@ -185,6 +200,11 @@ class DerminoMethod(Method):
     def after_step(self, values: StepValues) -> None:
         """Move the teacher: t = m t + (1 - m) s."""
         move_average(self.teacher, self.student, values.momentum)
+
+    @property
+    def num_concepts(self) -> int:
+        """Rows of the disease prototypes."""
+        return 0 if self.prototypes is None else len(self.prototypes.weight)
 
     @property
     def encoder(self) -> VisionTransformer:

@@ -32,7 +32,6 @@ class MAEMethod(Method):
     """
 
     recipe = "mae-vitb16"
-    first_loss_of = "the squared error of a masked patch"
 
     def __init__(
         self,
@@ -59,10 +58,12 @@ class MAEMethod(Method):
         view = View(config.views.global_size, config.views.global_scale)
         return Views((view,), masking=FixedMasking(config.mae.mask_ratio))
 
-    def first_loss(self, batch_size: int) -> float:
+    def first_losses(self, batch_size: int) -> dict[str, float]:
         """Return the variance of a normalised patch and that of an untrained prediction of it."""
+        if not self.config.mae.normalise_pixels:
+            return {}  # The variance of the pixels of these images, which nobody knows.
         pixels, width = self.decoder.predict.out_features, self.decoder.predict.in_features
-        return 1 + 2 * width / (width + pixels)
+        return {"reconstruction": 1 + 2 * width / (width + pixels)}
 
     def forward(self, batch: Batch, values: StepValues) -> dict[str, torch.Tensor]:
         """Return ``reconstruction``, the error over the masked patches."""

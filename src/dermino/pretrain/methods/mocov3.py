@@ -37,11 +37,16 @@ class KeyEncoder(nn.Module):
             (*widths, options.projection_dim), normalise_output=True, bias=False
         )
 
-    def forward(self, crops: torch.Tensor, paths: Paths | None = None) -> list[torch.Tensor]:
-        """(2B, 3, H, W) -> two (B, projection_dim), each normalised within its own view."""
+    def forward(
+        self, crops: torch.Tensor, paths: Paths | None = None
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """(2B, 3, H, W) -> (2B, D) class tokens, and what the projector makes of each view's.
+
+        The two projections, (B, projection_dim), are normalised within their own view.
+        """
         no_patches = torch.empty(0, dtype=torch.int64, device=crops.device)
         class_tokens, _ = self.backbone(crops, paths=paths, wanted=no_patches)
-        return [self.projector(tokens) for tokens in class_tokens.chunk(2)]
+        return class_tokens, [self.projector(tokens) for tokens in class_tokens.chunk(2)]
 
 
 @METHODS.register("mocov3")
@@ -55,7 +60,7 @@ class MoCoV3Method(Method):
     """
 
     recipe = "mocov3-vitb16"
-    first_loss_of = "both directions together, had all keys equal chances"
+    fewest_images = 2  # A batch normalisation of one row has no variance.
 
     def __init__(
         self,
@@ -76,10 +81,6 @@ class MoCoV3Method(Method):
             bias=False,
         )
         self.key_encoder = copy.deepcopy(self.query_encoder).requires_grad_(False)
-        # The projector hides the class tokens from :meth:`forward`.
-        self.query_encoder.backbone.register_forward_hook(
-            lambda _, crops, tokens: self.watch.features(tokens[0].chunk(2)[0])
-        )
 
     @classmethod
     def views(cls, config: PretrainConfig) -> Views:
@@ -87,9 +88,9 @@ class MoCoV3Method(Method):
         options = config.views
         return Views(tuple(View(options.global_size, options.global_scale, p) for p in MOCOV3))
 
-    def first_loss(self, batch_size: int) -> float:
-        """Return 2 times 2 tau ln(images)."""
-        return 4 * self.config.mocov3.temperature * math.log(batch_size)
+    def first_losses(self, batch_size: int) -> dict[str, float]:
+        """Return 2 times 2 tau ln(images): both directions, had all keys equal chances."""
+        return {"contrast": 4 * self.config.mocov3.temperature * math.log(batch_size)}
 
     def train(self, mode: bool = True) -> MoCoV3Method:
         """Set the mode; keys never drop a path, but are normalised by their own batch."""
@@ -100,10 +101,11 @@ class MoCoV3Method(Method):
     def forward(self, batch: Batch, values: StepValues) -> dict[str, torch.Tensor]:
         """Return ``contrast``, symmetric in the two views."""
         temperature = self.config.mocov3.temperature
-        queries = self.query_encoder(batch.global_crops, batch.global_paths)
+        class_tokens, queries = self.query_encoder(batch.global_crops, batch.global_paths)
+        self.watch.features(class_tokens[: len(batch)])
         first, second = (self.predictor(query) for query in queries)
         with torch.no_grad():
-            first_key, second_key = self.key_encoder(batch.global_crops)
+            _, (first_key, second_key) = self.key_encoder(batch.global_crops)
         return {
             "contrast": contrastive_loss(first, second_key, temperature)
             + contrastive_loss(second, first_key, temperature)

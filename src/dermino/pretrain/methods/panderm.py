@@ -36,7 +36,6 @@ class PanDermMethod(Method):
     """
 
     recipe = "panderm-vitb16"
-    first_loss_of = "both terms together, the cosine distance of unrelated directions"
 
     def __init__(
         self,
@@ -69,9 +68,11 @@ class PanDermMethod(Method):
         view = View(config.views.global_size, config.views.global_scale)
         return Views((view,), masking=FixedMasking(config.panderm.mask_ratio, blocks=True))
 
-    def first_loss(self, batch_size: int) -> float:
-        """Return 1."""
-        return 1.0
+    def first_losses(self, batch_size: int) -> dict[str, float]:
+        """Return each term's share of the tokens: unrelated directions have a distance of 1."""
+        patches = self.encoder.patch_embed.num_patches
+        share = FixedMasking(self.config.panderm.mask_ratio).count(patches) / (patches + 1)
+        return {"visible": 1 - share, "masked": share}
 
     def forward(self, batch: Batch, values: StepValues) -> dict[str, torch.Tensor]:
         """Return ``visible`` (with the class token) and ``masked``, weighted by their tokens."""

@@ -34,7 +34,6 @@ class SwAVMethod(Method):
     """
 
     recipe = "swav-vitb16"
-    first_loss_of = "the cross-entropy over the prototypes"
     queue: torch.Tensor
 
     def __init__(
@@ -64,11 +63,11 @@ class SwAVMethod(Method):
         narrow = View(options.local_size, options.local_scale, SWAV)
         return Views((wide, wide), (narrow,) * options.local_crops)
 
-    def first_loss(self, batch_size: int) -> float:
+    def first_losses(self, batch_size: int) -> dict[str, float]:
         """Return ln K, and what the spread of untrained scores, 1/D, adds to it."""
         options = self.config.swav
         spread = 1 / (options.projection_dim * options.temperature**2)
-        return math.log(options.num_prototypes) + spread / 2
+        return {"swapped": math.log(options.num_prototypes) + spread / 2}
 
     def forward(self, batch: Batch, values: StepValues) -> dict[str, torch.Tensor]:
         """Return ``swapped``, the cross-entropy between assignments and other views' scores."""

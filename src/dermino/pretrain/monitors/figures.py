@@ -70,7 +70,7 @@ FIGURES: Mapping[str, Figure] = {
     "feature_rank": Figure(
         "Feature rank",
         "in how many independent directions the images of a step differ, at most the images of "
-        "the step or the width of the features",
+        "the step or the width of the features; left out of steps of fewer than 16 images",
         low=4,
         reason="Below 4 the features could hardly tell a handful of classes apart.",
     ),

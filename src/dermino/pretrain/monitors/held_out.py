@@ -50,7 +50,7 @@ class HeldOut:
         """Say in words what is held out, and what that costs."""
         if not len(self):
             return (
-                "none: no labelled image of the split val is left out of training; "
+                "nothing, since no labelled image of the split val is left out of training; "
                 "--split train leaves them out, monitor.hold_out=true takes some"
             )
         taken = int(self.taken_out.sum())

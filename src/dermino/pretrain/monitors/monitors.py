@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import torch
 from lightning.fabric import Fabric
 
 from dermino.data.images import UnreadableImage, read_image
+from dermino.data.reference import Reference
+from dermino.data.shard_cache import reader
 from dermino.models.masked_vit import CroppedVisionTransformer
 from dermino.models.preprocess import Preprocess
 from dermino.pretrain.config import PretrainConfig
@@ -109,17 +112,18 @@ class Monitors:
         size = -(-len(held_out) // world_size())
         rows = [row % len(held_out) for row in range(rank() * size, (rank() + 1) * size)]
         paths = [held_out.images.path(row) for row in rows]
+        read = reader(self.config.data.cache, self.config.data.cache_gib)
         with ThreadPoolExecutor(_DECODERS) as pool:
-            pictures = list(pool.map(self._picture, paths))
+            pictures = list(pool.map(partial(self._picture, read=read), paths))
         side = self.config.views.global_size
         blank = torch.zeros(3, side, side, dtype=torch.uint8)
         readable = torch.tensor([picture is not None for picture in pictures])
         return torch.stack([blank if p is None else p for p in pictures]), readable
 
-    def _picture(self, path: Path) -> torch.Tensor | None:
+    def _picture(self, path: Reference, read: Callable[[Reference], bytes]) -> torch.Tensor | None:
         preprocess = Preprocess.for_size(self.config.views.global_size)
         try:
-            return preprocess.resize(read_image(path, preprocess.resize_size))
+            return preprocess.resize(read_image(path, preprocess.resize_size, read))
         except UnreadableImage:
             return None
 

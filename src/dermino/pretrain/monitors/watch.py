@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 
 import torch
 
@@ -12,6 +13,8 @@ from dermino.pretrain.monitors.features import feature_rank, feature_spread, mea
 
 # The rank's cost grows with the cube of it.
 _MOST_FEATURES = 512
+# It is at most their number, and of fewer features says more about that than about the encoder.
+_FEWEST_FOR_RANK = 16
 
 
 class Watch:
@@ -19,15 +22,21 @@ class Watch:
 
     Methods call :meth:`features` and, where they have prototypes, :meth:`assignments` or
     :meth:`choices` in every forward pass.
+
+    Parameters
+    ----------
+    batches_per_step:
+        Forward passes of one optimiser step.
     """
 
-    def __init__(self) -> None:
-        self._features: torch.Tensor | None = None
+    def __init__(self, batches_per_step: int = 1) -> None:
+        self._features: deque[torch.Tensor] = deque(maxlen=batches_per_step)
         self._tallies: dict[str, AssignmentTally] = {}
 
     def features(self, class_tokens: torch.Tensor) -> None:
         """Show the (B, D) class tokens of one global view, of the network that is exported."""
-        self._features = class_tokens.detach()
+        # A copy, which keeps no larger tensor of an earlier pass alive.
+        self._features.append(class_tokens.detach()[:_MOST_FEATURES].clone())
 
     def assignments(self, head: str, probabilities: torch.Tensor) -> None:
         """Show the (N, K) probabilities over the prototypes of a head, rows summing to one."""
@@ -40,7 +49,8 @@ class Watch:
     def read(self) -> dict[str, float]:
         """Return the figures since the last call and start anew; every process has to ask.
 
-        Features are those of the last step. Figures that are no finite number are left out.
+        Features are those of the last step, over its batches. Figures that are no finite number
+        are left out, and so is the rank of fewer than 16 images.
         """
         figures = self._feature_figures()
         for head, tally in self._tallies.items():
@@ -54,14 +64,14 @@ class Watch:
         return self._tallies[head]
 
     def _feature_figures(self) -> dict[str, float]:
-        if self._features is None:
+        if not self._features:
             return {}
         share = -(-_MOST_FEATURES // world_size())
-        features = all_gather(self._features[:share].float())
+        features = all_gather(torch.cat(list(self._features))[:share].float())
         if len(features) < 2 or not bool(features.isfinite().all()):
             return {}
-        return {
-            "feature_rank": feature_rank(features),
+        rank = {"feature_rank": feature_rank(features)} if len(features) >= _FEWEST_FOR_RANK else {}
+        return rank | {
             "feature_spread": feature_spread(features),
             "feature_cosine": mean_cosine(features),
         }
