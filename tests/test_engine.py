@@ -151,6 +151,27 @@ def test_only_wanted_patches_are_computed_and_nothing_else_changes(
     assert none.shape == (0, 32)
 
 
+@pytest.mark.parametrize("wanted", [None, torch.tensor([0, 3, 9, 23])])
+def test_writing_in_place_changes_no_gradient(
+    wanted: torch.Tensor | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = small_vit().double()
+    images = torch.randn(6, 3, 32, 32).double()
+    (paths,) = StochasticDepth(0.4, 3, seed=0).draw(0, 6, range(6), (1,), CPU)
+
+    def gradients() -> list[torch.Tensor]:
+        model.zero_grad()
+        class_tokens, patches = model(images, paths=paths, wanted=wanted)
+        (class_tokens.square().sum() + patches.sin().sum()).backward()
+        return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+    in_place = gradients()
+    # A compiler is told to write nothing in place.
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    for ours, expected in zip(in_place, gradients(), strict=True):
+        torch.testing.assert_close(ours, expected)
+
+
 @pytest.mark.parametrize("options", [{}, {"qkv_bias": False, "qk_norm": True}])
 def test_a_block_computes_what_timms_does(options: dict[str, bool]) -> None:
     torch.manual_seed(0)

@@ -88,6 +88,8 @@ class PretrainingBlock(Block):
         scale: float = 1.0,
         queries: torch.Tensor | None = None,
         places: torch.Tensor | None = None,
+        owned: bool = False,
+        owns_gradient: bool = False,
     ) -> torch.Tensor:
         """Return the tokens after the block: (B, N, D), or (P, D) of some places only.
 
@@ -104,12 +106,16 @@ class PretrainingBlock(Block):
             tokens, but what nobody reads of a last block is not computed.
         places:
             (P,) int64 places in the flattened (B, Q) that are not there to fill up.
+        owned, owns_gradient:
+            As for :func:`dermino.models.stochastic_depth.add_branches`.
         """
         if queries is None or places is None:
             return add_branches(
                 tokens,
                 (lambda x: self._attend(x, scale), attention_rows),
                 (lambda x: self._perceive(x, scale), mlp_rows),
+                owned=owned,
+                owns_gradient=owns_gradient,
             )
         tokens = self._narrowed(tokens, queries, attention_rows, scale)
         images, width, _ = tokens.shape

@@ -128,8 +128,11 @@ class CroppedVisionTransformer(nn.Module):
                 taken = (*taken, queries, places)
             if recompute:
                 tokens = checkpoint(block, tokens, *taken, use_reentrant=False)
-            else:
+            elif paths is None or not _is_plain(block):
                 tokens = block(tokens, *taken)
+            else:
+                follows = number + 1 < last or (number + 1 == last and wanted is None)
+                tokens = block(tokens, *taken, owned=number > 0, owns_gradient=follows)
         tokens = self.vit.norm(tokens)
         if wanted is not None:
             return tokens[:images], tokens[images:]
@@ -196,6 +199,11 @@ class MaskedVisionTransformer(CroppedVisionTransformer):
             tokens = torch.where(masks.unsqueeze(-1), self.mask_token, tokens)
         tokens = self._add_position(tokens, height, width)
         return self._transform(tokens, paths, None, wanted, most)
+
+
+def _is_plain(block: nn.Module) -> bool:
+    """Whether nobody but the next block sees what comes out: no hook, no sharding (FSDP)."""
+    return type(block) is PretrainingBlock and not block._forward_hooks
 
 
 def _queries(

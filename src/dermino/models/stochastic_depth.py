@@ -30,7 +30,10 @@ Branch = Callable[[torch.Tensor], torch.Tensor]
 
 
 def add_branches(
-    tokens: torch.Tensor, *branches: tuple[Branch, torch.Tensor | None]
+    tokens: torch.Tensor,
+    *branches: tuple[Branch, torch.Tensor | None],
+    owned: bool = False,
+    owns_gradient: bool = False,
 ) -> torch.Tensor:
     """Return the tokens plus what branches make of them, one after the other, for some images.
 
@@ -39,25 +42,29 @@ def add_branches(
     Parameters
     ----------
     tokens:
-        (B, N, D); left as they are.
+        (B, N, D).
     branches:
         Each a function of the (k, N, D) tokens of the chosen images, to be added to them, and
         (k,) int64, the chosen images, none twice; None = all.
+    owned:
+        The tokens are of no further use to anybody, and may be overwritten.
+    owns_gradient:
+        So is the gradient that comes back.
     """
     # A compiler writes where it can by itself, and does not follow what is written in place.
     in_place = not torch.compiler.is_compiling()
     for number, (branch, rows) in enumerate(branches):
         if rows is None:
             tokens = tokens + branch(tokens)
-            continue
-        # What came out of the branch before is of no use to others, nor is the gradient that
-        # comes back from the branch behind.
-        owned = in_place and number > 0
-        behind = branches[number + 1 : number + 2]
-        owns_gradient = in_place and bool(behind) and behind[0][1] is not None
-        tokens, chosen = _Fork.apply(tokens, rows, owned, owns_gradient)
-        added = branch(chosen).to(tokens.dtype)
-        tokens = (tokens.index_add_ if owned else tokens.index_add)(0, rows, added)
+        else:
+            # The gradient passes through the branch behind, which then has made it anew.
+            behind = branches[number + 1 : number + 2]
+            gradient = behind[0][1] is not None if behind else owns_gradient
+            tokens, chosen = _Fork.apply(tokens, rows, in_place and owned, in_place and gradient)
+            added = branch(chosen).to(tokens.dtype)
+            add = tokens.index_add_ if in_place and owned else tokens.index_add
+            tokens = add(0, rows, added)
+        owned = True
     return tokens
 
 

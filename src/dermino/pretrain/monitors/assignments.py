@@ -8,8 +8,8 @@ import torch
 
 from dermino.pretrain.distributed import all_reduce_max, all_reduce_sum
 
-# Enough rows for a mean; with 65,536 prototypes every thousand of them is 256 MiB to read.
-_MOST_ROWS = 1024
+# Enough rows of each step for a mean; with 65,536 prototypes they are 64 MiB to read.
+_MOST_ROWS = 256
 
 
 class AssignmentTally:
@@ -76,5 +76,5 @@ class AssignmentTally:
 
 
 def thin_out(rows: torch.Tensor) -> torch.Tensor:
-    """Return at most a thousand rows, evenly spaced; the same ones every time."""
+    """Return at most 256 rows, evenly spaced; the same ones every time."""
     return rows[:: -(-len(rows) // _MOST_ROWS) or 1]
