@@ -166,6 +166,13 @@ def test_writing_in_place_changes_no_gradient(
         return [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
     in_place = gradients()
+    seen = []
+    hook = model.vit.blocks[0].register_forward_hook(
+        lambda _, __, tokens: seen.append((tokens, tokens.detach().clone()))
+    )
+    gradients()
+    hook.remove()
+    assert torch.equal(*seen[0])  # What a hook has seen is not written over.
     # A compiler is told to write nothing in place.
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     for ours, expected in zip(in_place, gradients(), strict=True):

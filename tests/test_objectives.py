@@ -4,13 +4,16 @@ import numpy as np
 import pytest
 import torch
 
+from dermino.pretrain.objectives.alignment import alignment_loss
 from dermino.pretrain.objectives.centering import SoftmaxCentering
 from dermino.pretrain.objectives.contrastive import contrastive_loss
 from dermino.pretrain.objectives.image import image_loss
 from dermino.pretrain.objectives.knowledge import DiseasePrototypes, knowledge_loss
 from dermino.pretrain.objectives.koleo import koleo_loss
 from dermino.pretrain.objectives.patch import patch_loss
+from dermino.pretrain.objectives.reconstruction import patchify, reconstruction_loss
 from dermino.pretrain.objectives.sinkhorn import sinkhorn_knopp
+from dermino.pretrain.objectives.swapped import swapped_prediction_loss
 
 rng = np.random.default_rng(0)
 
@@ -22,6 +25,10 @@ def log_softmax(x: np.ndarray) -> np.ndarray:
 
 def softmax(x: np.ndarray) -> np.ndarray:
     return np.exp(log_softmax(x))
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
 
 def tensor(x: np.ndarray) -> torch.Tensor:
@@ -185,3 +192,45 @@ def test_softmax_centering_applies_the_moving_mean_one_call_later() -> None:
     assert centering(torch.empty(0, 3), 0.05).shape == (0, 3)
     assert torch.equal(centering.center, moved)
     assert centering.double()(torch.tensor(first), 0.05).dtype == torch.float64
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+def test_reconstruction_is_the_squared_error_of_normalised_patches(normalise: bool) -> None:
+    images, predicted = rng.normal(size=(2, 3, 8, 12)), rng.normal(size=(2, 6, 48))
+    expected = 0.0
+    for image in range(2):
+        for row in range(2):
+            for column in range(3):
+                box = images[image, :, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4].ravel()
+                if normalise:
+                    box = (box - box.mean()) / np.sqrt(box.var(ddof=1) + 1e-6)
+                expected += ((predicted[image, 3 * row + column] - box) ** 2).mean() / 12
+    ours = reconstruction_loss(tensor(predicted), patchify(tensor(images), 4), normalise)
+    np.testing.assert_allclose(ours.item(), expected, rtol=1e-6)
+
+
+def test_contrast_is_infonce_over_the_batch_scaled_by_two_tau() -> None:
+    queries, keys = rng.normal(size=(6, 5)), rng.normal(size=(6, 5))
+    logits = unit(queries) @ unit(keys).T / 0.2
+    expected = -2 * 0.2 * np.diag(log_softmax(logits)).mean()
+    ours = contrastive_loss(tensor(queries), tensor(keys), 0.2)
+    np.testing.assert_allclose(ours.item(), expected, rtol=1e-6)
+
+
+def test_swapped_prediction_pairs_each_code_with_all_other_views() -> None:
+    scores = rng.normal(size=(4, 3, 7))
+    codes = np.exp(log_softmax(rng.normal(size=(2, 3, 7))))
+    logs = log_softmax(scores / 0.1)
+    expected = 0.0
+    for i in range(2):
+        others = [-(codes[i] * logs[v]).sum(axis=1).mean() for v in range(4) if v != i]
+        expected += sum(others) / len(others) / 2
+    ours = swapped_prediction_loss(tensor(scores), tensor(codes), 0.1)
+    np.testing.assert_allclose(ours.item(), expected, rtol=1e-6)
+
+
+def test_alignment_is_the_mean_cosine_distance() -> None:
+    latents, features = rng.normal(size=(2, 5, 6)), rng.normal(size=(2, 5, 6))
+    expected = (1 - (unit(latents) * unit(features)).sum(axis=-1)).mean()
+    ours = alignment_loss(tensor(latents), tensor(features))
+    np.testing.assert_allclose(ours.item(), expected, rtol=1e-6)

@@ -118,6 +118,7 @@ class CroppedVisionTransformer(nn.Module):
         images, length, _ = tokens.shape
         last = len(self.vit.blocks) - 1
         recompute = self.checkpoint_activations and torch.is_grad_enabled()
+        in_place = paths is not None and not recompute and all(map(_is_unseen, self.vit.blocks))
         for number, block in enumerate(self.vit.blocks):
             taken = (*paths.rows[2 * number : 2 * number + 2], paths.scale) if paths else _ALL
             if number == last and wanted is not None:
@@ -128,11 +129,11 @@ class CroppedVisionTransformer(nn.Module):
                 taken = (*taken, queries, places)
             if recompute:
                 tokens = checkpoint(block, tokens, *taken, use_reentrant=False)
-            elif paths is None or not _is_plain(block):
-                tokens = block(tokens, *taken)
-            else:
+            elif in_place:
                 follows = number + 1 < last or (number + 1 == last and wanted is None)
                 tokens = block(tokens, *taken, owned=number > 0, owns_gradient=follows)
+            else:
+                tokens = block(tokens, *taken)
         tokens = self.vit.norm(tokens)
         if wanted is not None:
             return tokens[:images], tokens[images:]
@@ -201,9 +202,10 @@ class MaskedVisionTransformer(CroppedVisionTransformer):
         return self._transform(tokens, paths, None, wanted, most)
 
 
-def _is_plain(block: nn.Module) -> bool:
-    """Whether nobody but the next block sees what comes out: no hook, no sharding (FSDP)."""
-    return type(block) is PretrainingBlock and not block._forward_hooks
+def _is_unseen(block: nn.Module) -> bool:
+    """Whether no hook, and no sharding (FSDP), sees what goes into a block or comes out of it."""
+    hooks = (block._forward_pre_hooks, block._forward_hooks, block._backward_hooks)
+    return type(block) is PretrainingBlock and not any(hooks)
 
 
 def _queries(
