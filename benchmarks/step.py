@@ -4,9 +4,11 @@ Run: python benchmarks/step.py [--architecture vits14] [--batch-size 8] [--proto
 Both get the same ready views (2 of 224 px and 8 of 98 px an image) and do all that turns them
 into new weights: masks, teacher, student, losses, gradients, clipping, AdamW, moving average.
 Equal for both: a separate head for patches, Sinkhorn-Knopp, drop path 0.3, precision.
-On a CPU CPU-seconds are counted, on a GPU seconds; the two take turns; medians of the rounds. With
---only one of them runs alone, which gives its peak memory on a GPU. The knowledge loss, which
-lightly-train has not, is timed apart and printed as a share of dermino's step.
+On a CPU CPU-seconds are counted, on a GPU seconds; the two take turns, and the ratio is the median
+of what the turns gave. Each has a process of its own, as its users run it: in one they would share
+a heap, where one of them pays for the pages that the other steps on. With --only one runs alone.
+The knowledge loss, which lightly-train has not, is timed apart and printed as a share of dermino's
+step.
 Needs the extra ``benchmark``; lightly-train is under the AGPL and no part of dermino.
 """
 
@@ -14,10 +16,12 @@ from __future__ import annotations
 
 import argparse
 import platform
+import resource
 import time
 from collections.abc import Callable
-from functools import partial
+from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
@@ -43,7 +47,7 @@ from dermino.pretrain.trainer import Trainer
 from dermino.pretrain.views.masking import block_mask, masked_patch_targets
 
 GLOBAL, LOCAL, LOCAL_CROPS = 224, 98, 8
-WARMUP = 2
+WARMUP = 3
 CONTESTANTS = ("lightly-train", "dermino")
 ARCHITECTURES = {"vits14": "vit_small_patch14_dinov2", "vitb14": "vit_base_patch14_dinov2"}
 
@@ -173,24 +177,65 @@ class Knowledge:
         knowledge_loss(self.prototypes(self.features), self.targets, self.known).backward()
 
 
-class Meter:
-    """Seconds of single steps: of the processor on a CPU, of the clock on a GPU."""
+class Contestant:
+    """What one process measures: its own step and, beside dermino's, the knowledge loss."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.seconds: list[float] = []
+    def __init__(self, name: str, options: argparse.Namespace) -> None:
+        torch.manual_seed(0)
+        self.device = options.device
+        sizes = [GLOBAL] * 2 + [LOCAL] * LOCAL_CROPS
+        self.views = [
+            torch.randn(options.batch_size, 3, size, size, device=self.device) for size in sizes
+        ]
+        self.steps: dict[str, Callable[[list[torch.Tensor]], Any]] = {}
+        if name == "lightly-train":
+            self.steps[name] = LightlyTrain(options).step
+        else:
+            dermino = Dermino(options)
+            self.steps[name] = dermino.step
+            self.steps["knowledge"] = Knowledge(
+                options, dermino.trainer.method.encoder.embed_dim
+            ).step
 
-    def time(self, step: Callable[[], Any]) -> None:
-        """Take one step and note what it took."""
-        start = self._now()
-        step()
-        self.seconds.append(self._now() - start)
+    def seconds(self) -> dict[str, float]:
+        """Take each step once: seconds of the processor on a CPU, of the clock on a GPU."""
+        taken = {}
+        for name, step in self.steps.items():
+            start = self._now()
+            step(self.views)
+            taken[name] = self._now() - start
+        return taken
+
+    def peak(self) -> float:
+        """Return the most memory there was in use, in GiB: the process's, or that of the GPU."""
+        if self.device.type == "cpu":
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        return torch.cuda.max_memory_allocated() / 2**30
 
     def _now(self) -> float:
         if self.device.type == "cpu":
             return time.process_time()
         torch.cuda.synchronize()
         return time.perf_counter()
+
+
+def begin(name: str, options: argparse.Namespace) -> None:
+    """Build the contestant of this process."""
+    global contestant
+    contestant = Contestant(name, options)
+
+
+def step_seconds() -> dict[str, float]:
+    """Let the contestant of this process take its steps."""
+    return contestant.seconds()
+
+
+def peak_memory() -> float:
+    """Ask the contestant of this process."""
+    return contestant.peak()
+
+
+contestant: Contestant
 
 
 def main() -> None:
@@ -207,43 +252,41 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     options.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.manual_seed(0)
-    sizes = [GLOBAL] * 2 + [LOCAL] * LOCAL_CROPS
-    views = [
-        torch.randn(options.batch_size, 3, size, size, device=options.device) for size in sizes
-    ]
-    steps: dict[str, Callable[[list[torch.Tensor]], Any]] = {}
-    if options.only != "dermino":
-        steps["lightly-train"] = LightlyTrain(options).step
-    if options.only != "lightly-train":
-        dermino = Dermino(options)
-        steps["dermino"] = dermino.step
-        steps["knowledge"] = Knowledge(options, dermino.trainer.method.encoder.embed_dim).step
-    meters = {name: Meter(options.device) for name in steps}
-    for round_ in range(options.rounds + WARMUP):
-        for name, step in steps.items():
-            meters[name].time(partial(step, views))
-            if round_ < WARMUP:
-                meters[name].seconds.clear()
+    spawn = get_context("spawn")
+    pools = {
+        name: ProcessPoolExecutor(1, spawn, initializer=begin, initargs=(name, options))
+        for name in ([options.only] if options.only else CONTESTANTS)
+    }
+    seconds: dict[str, list[float]] = {}
+    for round_ in range(WARMUP + options.rounds):
+        for pool in pools.values():
+            for name, taken in pool.submit(step_seconds).result().items():
+                if round_ >= WARMUP:
+                    seconds.setdefault(name, []).append(taken)
+    peaks = {name: pool.submit(peak_memory).result() for name, pool in pools.items()}
     kind = "CPU-seconds" if options.device.type == "cpu" else "seconds"
     print(
         f"{options.architecture}, batch {options.batch_size}, K={options.prototypes}, "
         f"{options.precision}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
         f"lightly-train {version('lightly-train')}, {platform.processor() or platform.machine()}"
     )
-    typical = {name: median(meter.seconds) for name, meter in meters.items()}
-    for name in CONTESTANTS:
-        if name in typical:
-            rate = options.batch_size / typical[name]
-            print(f"{name:14} {typical[name]:8.3f} {kind} a step, {rate:,.1f} images a second")
+    typical = {name: median(taken) for name, taken in seconds.items()}
+    for name, peak in peaks.items():
+        rate = options.batch_size / typical[name]
+        print(
+            f"{name:14} {typical[name]:8.3f} {kind} a step, {rate:,.1f} images a second, "
+            f"peak {peak:.1f} GiB"
+        )
     if "dermino" in typical:
         share = typical["knowledge"] / typical["dermino"]
         print(f"the knowledge loss on {options.concepts} concepts: {share:.3%} of dermino's step")
     if options.only is None:
-        ratio = typical["dermino"] / typical["lightly-train"]
-        print(f"dermino takes {ratio:.2f} of lightly-train's {kind}")
-    elif options.device.type == "cuda":
-        print(f"peak memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
+        turns = np.divide(seconds["dermino"], seconds["lightly-train"])
+        low, middle, high = np.percentile(turns, [25, 50, 75])
+        print(
+            f"dermino takes {middle:.3f} of lightly-train's {kind} "
+            f"(half of the turns {low:.3f} to {high:.3f})"
+        )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
 import torch
 from timm.layers import Attention
 from timm.models.vision_transformer import Block
@@ -29,15 +32,11 @@ class QueryAttention(Attention):
             (B, Q) int64 places of the tokens that are asked for.
         """
         asked = tokens
-        if queries is None:
-            q, k, v = self.qkv(tokens).chunk(3, dim=-1)
-        else:
+        if queries is not None:
             asked = take_tokens(tokens, queries)
-            width = self.num_heads * self.head_dim
-            weight, bias = self.qkv.weight, self.qkv.bias
-            of_queries, of_all = (None, None) if bias is None else bias.split([width, 2 * width])
-            q = F.linear(asked, weight[:width], of_queries)
-            k, v = F.linear(tokens, weight[width:], of_all).chunk(2, dim=-1)
+            if queries.shape[1] == 1 and self._is_plain():
+                return self._attend_from_one(tokens, asked)
+        q, k, v = self._project(tokens, asked)
         heads = [x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in (q, k, v)]
         mixed = F.scaled_dot_product_attention(
             self.q_norm(heads[0]),
@@ -45,7 +44,47 @@ class QueryAttention(Attention):
             heads[2],
             dropout_p=self.attn_drop.p if self.training else 0.0,
         )
-        mixed = self.norm(mixed.transpose(1, 2).flatten(2))
+        return self._finish(mixed.transpose(1, 2).flatten(2), asked)
+
+    def _project(
+        self, tokens: torch.Tensor, asked: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the (B, Q, D) queries and the (B, N, D) keys and values."""
+        if asked is tokens:
+            q, k, v = self.qkv(tokens).chunk(3, dim=-1)
+            return q, k, v
+        width = self.num_heads * self.head_dim
+        weight, bias = self.qkv.weight, self.qkv.bias
+        of_queries, of_all = (None, None) if bias is None else bias.split([width, 2 * width])
+        q = F.linear(asked, weight[:width], of_queries)
+        k, v = F.linear(tokens, weight[width:], of_all).chunk(2, dim=-1)
+        return q, k, v
+
+    def _is_plain(self) -> bool:
+        dropout = self.attn_drop.p if self.training else 0.0
+        norms = (self.q_norm, self.k_norm)
+        return dropout == 0.0 and all(isinstance(norm, nn.Identity) for norm in norms)
+
+    def _attend_from_one(self, tokens: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
+        """Return (B, 1, D) for the (B, 1, D) token asked for, with no keys and values of all.
+
+        (W_k x + b_k) q = x (W_k q) + b_k q, where the last term is the same for all tokens and does
+        not change the softmax; sum_n a_n (W_v x_n + b_v) = W_v (sum_n a_n x_n) + b_v.
+        """
+        weight, bias = self.qkv.weight.to(tokens.dtype), self.qkv.bias
+        bias = weight.new_zeros(len(weight)) if bias is None else bias.to(tokens.dtype)
+        of_query, of_keys, of_values = weight.unflatten(0, (3, self.num_heads, -1))
+        query_bias, _, value_bias = bias.unflatten(0, (3, self.num_heads, -1))
+        # Autocast would round the scores before the softmax.
+        with torch.autocast(tokens.device.type, enabled=False):
+            q = torch.einsum("bc,hdc->bhd", asked.squeeze(1), of_query) + query_bias
+            directions = torch.einsum("bhd,hdc->bhc", q * self.scale, of_keys)
+            weights = (directions @ tokens.transpose(1, 2)).softmax(dim=-1)
+            mixed = torch.einsum("bhc,hdc->bhd", weights @ tokens, of_values) + value_bias
+        return self._finish(mixed.flatten(1).unsqueeze(1), asked)
+
+    def _finish(self, mixed: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
+        mixed = self.norm(mixed)
         # Newer releases of timm know gated attention.
         if getattr(self, "gate", None) is not None:
             mixed = mixed * self.gate(asked).sigmoid()
@@ -58,6 +97,8 @@ class PretrainingBlock(Block):
     The layer scale is multiplied into the last weights of its branch instead of into every token,
     together with the scale of stochastic depth: gamma (W x + b) = (gamma W) x + gamma b.
     """
+
+    _shared: dict[tuple[str, float], dict[str, torch.Tensor]] | None = None
 
     @classmethod
     def adopt(cls, block: nn.Module) -> None:
@@ -144,25 +185,47 @@ class PretrainingBlock(Block):
     def _attend(
         self, tokens: torch.Tensor, scale: float, queries: torch.Tensor | None = None
     ) -> torch.Tensor:
-        weights = _scaled("proj", self.attn.proj, self.ls1, scale)
+        weights = self._scaled("proj", self.attn.proj, self.ls1, scale)
         return functional_call(self.attn, weights, (self.norm1(tokens), queries))
 
     def _perceive(self, tokens: torch.Tensor, scale: float) -> torch.Tensor:
-        weights = _scaled("fc2", self.mlp.fc2, self.ls2, scale)
+        weights = self._scaled("fc2", self.mlp.fc2, self.ls2, scale)
         return functional_call(self.mlp, weights, (self.norm2(tokens),))
+
+    def _scaled(
+        self, name: str, layer: nn.Linear, layer_scale: nn.Module, scale: float
+    ) -> dict[str, torch.Tensor]:
+        """Return a branch's last weights, scaled, by the names that the branch has for them."""
+        shared = {} if torch.compiler.is_compiling() or self._shared is None else self._shared
+        if (name, scale) not in shared:
+            factor = layer_scale(layer.weight.new_full((layer.out_features,), scale))
+            weights = {f"{name}.weight": layer.weight * factor.unsqueeze(1)}
+            if layer.bias is not None:
+                weights[f"{name}.bias"] = layer.bias * factor
+            shared[name, scale] = weights
+        return shared[name, scale]
+
+
+@contextmanager
+def scaled_weights_shared(blocks: Iterable[nn.Module]) -> Iterator[None]:
+    """Multiply layer scales into weights once for all passes within the block, not in each.
+
+    For passes whose gradients are taken together, and whose blocks no sharding (FSDP) and no
+    recomputation sees.
+    """
+    own = [block for block in blocks if isinstance(block, PretrainingBlock)]
+    for block in own:
+        block._shared = {}
+    try:
+        yield
+    finally:
+        for block in own:
+            block._shared = None
 
 
 def take_tokens(tokens: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     """Return the tokens at the given places: (B, N, D) and (B, M) int64 -> (B, M, D)."""
-    return torch.take_along_dim(tokens, places.unsqueeze(-1), dim=1)
-
-
-def _scaled(
-    name: str, layer: nn.Linear, layer_scale: nn.Module, scale: float
-) -> dict[str, torch.Tensor]:
-    """Return a branch's last weights, scaled, by the names that the branch has for them."""
-    factor = layer_scale(layer.weight.new_full((layer.out_features,), scale))
-    weights = {f"{name}.weight": layer.weight * factor.unsqueeze(1)}
-    if layer.bias is not None:
-        weights[f"{name}.bias"] = layer.bias * factor
-    return weights
+    images, length, _ = tokens.shape
+    first = torch.arange(0, images * length, length, device=places.device)
+    rows = (places + first.unsqueeze(1)).flatten()
+    return tokens.flatten(0, 1).index_select(0, rows).unflatten(0, places.shape)

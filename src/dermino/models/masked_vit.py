@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from dermino.errors import UserError
-from dermino.models.block import PretrainingBlock, take_tokens
+from dermino.models.block import PretrainingBlock, scaled_weights_shared, take_tokens
 from dermino.models.position import resize_position
 from dermino.models.stochastic_depth import Paths
 
@@ -53,6 +54,16 @@ class CroppedVisionTransformer(nn.Module):
     def embed_dim(self) -> int:
         """Width D of the tokens."""
         return int(self.vit.embed_dim)
+
+    def passes_of_one_step(self) -> AbstractContextManager[None]:
+        """Share, where that is possible, what several passes with the same weights would repeat.
+
+        Their gradients have to be taken together.
+        """
+        blocks = self.vit.blocks
+        if self.checkpoint_activations or not all(map(_is_unseen, blocks)):
+            return nullcontext()
+        return scaled_weights_shared(blocks)
 
     def forward(
         self,

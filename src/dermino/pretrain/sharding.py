@@ -48,8 +48,13 @@ def whole(values: Any) -> Any:
 
 def clip_gradients(module: nn.Module, limit: float) -> torch.Tensor:
     """Scale the gradients of a module down to a norm of ``limit``; return the () norm before."""
-    norm = torch.nn.utils.clip_grad_norm_(module.parameters(), limit)
-    return norm.full_tensor() if isinstance(norm, DTensor) else norm
+    parameters = [p for p in module.parameters() if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    value = norm.full_tensor() if isinstance(norm, DTensor) else norm
+    # On a GPU to ask would cost more than to multiply by one.
+    if value.device.type != "cpu" or not value <= limit:
+        torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+    return value
 
 
 def load_whole(

@@ -126,16 +126,8 @@ class DerminoMethod(Method):
         loss, size = self.config.loss, len(batch)
         image_targets, patch_targets = self._teach(batch, values.teacher_temp)
 
-        masked = batch.masked_indices
-        class_tokens, patches = self.student.backbone(
-            batch.global_crops, batch.masks, batch.global_paths, masked, batch.most_masked
-        )
-        heads_input = class_tokens
-        if len(batch.local_crops):
-            local_tokens, _ = self.student.backbone(
-                batch.local_crops, paths=batch.local_paths, wanted=masked[:0]
-            )
-            heads_input = torch.cat([class_tokens, local_tokens])
+        class_tokens, local_tokens, patches = self._learn(batch)
+        heads_input = torch.cat([class_tokens, local_tokens])
         scores = self.student.image_head(heads_input).unflatten(0, (-1, size))
         local_scores = scores[2:] if len(batch.local_crops) else None
         image_global, image_local = image_loss(
@@ -162,6 +154,20 @@ class DerminoMethod(Method):
                 logits, targets, known, self.config.prototypes.reduction, labelled
             )
         return terms
+
+    def _learn(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the student's (., D) tokens: of global crops, local crops and masked patches."""
+        backbone, masked = self.student.backbone, batch.masked_indices
+        with backbone.passes_of_one_step():
+            class_tokens, patches = backbone(
+                batch.global_crops, batch.masks, batch.global_paths, masked, batch.most_masked
+            )
+            local_tokens = class_tokens[:0]
+            if len(batch.local_crops):
+                local_tokens, _ = backbone(
+                    batch.local_crops, paths=batch.local_paths, wanted=masked[:0]
+                )
+        return class_tokens, local_tokens, patches
 
     @torch.no_grad()
     def _teach(self, batch: Batch, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
