@@ -19,9 +19,10 @@ import platform
 import resource
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from importlib.metadata import version
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
@@ -219,23 +220,27 @@ class Contestant:
         return time.perf_counter()
 
 
-def begin(name: str, options: argparse.Namespace) -> None:
-    """Build the contestant of this process."""
-    global contestant
+def serve(pipe: Connection, name: str, options: argparse.Namespace) -> None:
+    """Build a contestant and answer what it is asked, until nobody is there to ask."""
     contestant = Contestant(name, options)
+    with suppress(EOFError):
+        while True:
+            pipe.send(getattr(contestant, pipe.recv())())
 
 
-def step_seconds() -> dict[str, float]:
-    """Let the contestant of this process take its steps."""
-    return contestant.seconds()
+class Rival:
+    """A contestant in a process of its own."""
 
+    def __init__(self, name: str, options: argparse.Namespace) -> None:
+        spawn = get_context("spawn")
+        self.pipe, end = spawn.Pipe()
+        spawn.Process(target=serve, args=(end, name, options), daemon=True).start()
+        end.close()
 
-def peak_memory() -> float:
-    """Ask the contestant of this process."""
-    return contestant.peak()
-
-
-contestant: Contestant
+    def ask(self, question: str) -> Any:
+        """Return what the contestant's method of this name does."""
+        self.pipe.send(question)
+        return self.pipe.recv()
 
 
 def main() -> None:
@@ -252,18 +257,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     options.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    spawn = get_context("spawn")
-    pools = {
-        name: ProcessPoolExecutor(1, spawn, initializer=begin, initargs=(name, options))
-        for name in ([options.only] if options.only else CONTESTANTS)
+    rivals = {
+        name: Rival(name, options) for name in ([options.only] if options.only else CONTESTANTS)
     }
     seconds: dict[str, list[float]] = {}
     for round_ in range(WARMUP + options.rounds):
-        for pool in pools.values():
-            for name, taken in pool.submit(step_seconds).result().items():
+        for rival in rivals.values():
+            for name, taken in rival.ask("seconds").items():
                 if round_ >= WARMUP:
                     seconds.setdefault(name, []).append(taken)
-    peaks = {name: pool.submit(peak_memory).result() for name, pool in pools.items()}
+    peaks = {name: rival.ask("peak") for name, rival in rivals.items()}
     kind = "CPU-seconds" if options.device.type == "cpu" else "seconds"
     print(
         f"{options.architecture}, batch {options.batch_size}, K={options.prototypes}, "

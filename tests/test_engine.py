@@ -6,7 +6,6 @@ import copy
 import json
 from collections.abc import Iterator
 from dataclasses import fields
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,6 @@ from torch.distributed.tensor import DTensor
 from dermino.config import load_config
 from dermino.data.manifest import Manifest
 from dermino.errors import UserError
-from dermino.models.block import PretrainingBlock
 from dermino.models.masked_vit import MaskedVisionTransformer
 from dermino.models.stochastic_depth import Paths
 from dermino.pretrain import batch_size
@@ -32,13 +30,12 @@ from dermino.pretrain.batch import Batch, Collate
 from dermino.pretrain.batch_size import is_out_of_memory, largest_fitting, take_blank_steps
 from dermino.pretrain.config import ModelConfig, PretrainConfig, ViewsConfig
 from dermino.pretrain.dataset import PretrainDataset
-from dermino.pretrain.launch import compile_blocks
 from dermino.pretrain.method import METHODS, Method
 from dermino.pretrain.objectives.knowledge import knowledge_loss
 from dermino.pretrain.pretrain import pretrain
 from dermino.pretrain.sharding import shard, whole
 from dermino.pretrain.stochastic_depth import StochasticDepth
-from tiny_run import TINY, write_archive
+from tiny_run import TINY, small_vit, write_archive
 
 CPU = torch.device("cpu")
 
@@ -60,13 +57,6 @@ def assert_same_encoder(run: Path, other: Path, tolerance: float = 0.0) -> None:
     ours, theirs = (load_file(path / "encoder.safetensors") for path in (run, other))
     for key, value in theirs.items():
         torch.testing.assert_close(ours[key], value, atol=tolerance, rtol=0, msg=key)
-
-
-def small_vit(**options: int) -> MaskedVisionTransformer:
-    torch.manual_seed(0)
-    shape = {"img_size": 32, "depth": 3, "embed_dim": 32, "num_heads": 2, **options}
-    vit = timm.create_model("vit_tiny_patch16_224", num_classes=0, **shape)
-    return MaskedVisionTransformer(vit)
 
 
 def test_two_batches_of_a_step_teach_what_one_of_both_does(data: Path, tmp_path: Path) -> None:
@@ -104,109 +94,6 @@ def test_an_accumulated_run_resumes_exactly(data: Path, tmp_path: Path) -> None:
     (tmp_path / "resumed" / "checkpoints" / "step_00000003.pt").unlink()
     train(data, tmp_path / "resumed", *overrides, "steps=3", resume=True)
     assert_same_encoder(tmp_path / "resumed", tmp_path / "whole")
-
-
-@pytest.mark.parametrize("rate", [0.0, 0.05, 0.4])
-def test_computing_blocks_again_leaves_the_gradients_as_they_are(rate: float) -> None:
-    model = small_vit()
-    images, masks = torch.randn(6, 3, 32, 32), torch.rand(6, 4) < 0.5
-    (paths,) = StochasticDepth(rate, 3, seed=0).draw(0, 6, range(6), (1,), CPU)
-
-    def gradients(checkpoint_activations: bool) -> list[torch.Tensor]:
-        model.zero_grad()
-        model.checkpoint_activations = checkpoint_activations
-        class_tokens, patches = model(images, masks, paths)
-        (class_tokens.square().sum() + patches.sin().sum()).backward()
-        return [p.grad.clone() for p in model.parameters() if p.grad is not None]
-
-    for kept, recomputed in zip(gradients(False), gradients(True), strict=True):
-        assert torch.equal(kept, recomputed)
-
-
-@pytest.mark.parametrize(("most", "registers"), [(None, 0), (2, 0), (3, 2)])
-@pytest.mark.parametrize("rate", [0.0, 0.4])
-def test_only_wanted_patches_are_computed_and_nothing_else_changes(
-    rate: float, most: int | None, registers: int
-) -> None:
-    model = small_vit(reg_tokens=registers).double()
-    images, wanted = torch.randn(6, 3, 32, 32).double(), torch.tensor([0, 3, 9, 23])
-    (paths,) = StochasticDepth(rate, 3, seed=0).draw(0, 6, range(6), (1,), CPU)
-
-    def gradients(class_tokens: torch.Tensor, patches: torch.Tensor) -> list[torch.Tensor]:
-        model.zero_grad()
-        (class_tokens.square().sum() + patches.sin().sum()).backward()
-        return [p.grad for p in model.parameters() if p.grad is not None]
-
-    class_tokens, patches = model(images, paths=paths)
-    patches = patches.flatten(0, 1)[wanted]
-    few_class_tokens, few = model(images, paths=paths, wanted=wanted, most=most)
-    torch.testing.assert_close(few_class_tokens, class_tokens)
-    torch.testing.assert_close(few, patches)
-    for ours, expected in zip(
-        gradients(few_class_tokens, few), gradients(class_tokens, patches), strict=True
-    ):
-        torch.testing.assert_close(ours, expected)
-    only_class_tokens, none = model(images, paths=paths, wanted=wanted[:0])
-    torch.testing.assert_close(only_class_tokens, class_tokens)
-    assert none.shape == (0, 32)
-
-
-@pytest.mark.parametrize("wanted", [None, torch.tensor([0, 3, 9, 23])])
-def test_writing_in_place_changes_no_gradient(
-    wanted: torch.Tensor | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = small_vit().double()
-    images = torch.randn(6, 3, 32, 32).double()
-    (paths,) = StochasticDepth(0.4, 3, seed=0).draw(0, 6, range(6), (1,), CPU)
-
-    def gradients() -> list[torch.Tensor]:
-        model.zero_grad()
-        class_tokens, patches = model(images, paths=paths, wanted=wanted)
-        (class_tokens.square().sum() + patches.sin().sum()).backward()
-        return [p.grad.clone() for p in model.parameters() if p.grad is not None]
-
-    in_place = gradients()
-    seen = []
-    hook = model.vit.blocks[0].register_forward_hook(
-        lambda _, __, tokens: seen.append((tokens, tokens.detach().clone()))
-    )
-    gradients()
-    hook.remove()
-    assert torch.equal(*seen[0])  # What a hook has seen is not written over.
-    # A compiler is told to write nothing in place.
-    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    for ours, expected in zip(in_place, gradients(), strict=True):
-        torch.testing.assert_close(ours, expected)
-
-
-@pytest.mark.parametrize("options", [{}, {"qkv_bias": False, "qk_norm": True}])
-def test_a_block_computes_what_timms_does(options: dict[str, bool]) -> None:
-    torch.manual_seed(0)
-    plain = Block(32, 2, init_values=0.3, **{"qkv_bias": True, **options}).double()
-    torch.nn.init.normal_(plain.ls1.gamma)
-    ours = copy.deepcopy(plain)
-    PretrainingBlock.adopt(ours)
-    tokens = torch.randn(4, 5, 32, dtype=torch.float64, requires_grad=True)
-    attends, perceives, scale = torch.tensor([0, 2]), torch.tensor([1, 2, 3]), 1.7
-
-    def of_timm() -> torch.Tensor:
-        added = plain.ls1(plain.attn(plain.norm1(tokens)))
-        middle = tokens + scale * added * torch.tensor([1, 0, 1, 0]).view(-1, 1, 1)
-        added = plain.ls2(plain.mlp(plain.norm2(middle)))
-        return middle + scale * added * torch.tensor([0, 1, 1, 1]).view(-1, 1, 1)
-
-    for expected, found in (
-        (plain(tokens), ours(tokens)),
-        (of_timm(), ours(tokens, attends, perceives, scale)),
-    ):
-        torch.testing.assert_close(found, expected)
-        weights = torch.randn_like(expected)
-        of_both = [
-            torch.autograd.grad((result * weights).sum(), [tokens, *block.parameters()])
-            for result, block in ((found, ours), (expected, plain))
-        ]
-        for mine, theirs in zip(*of_both, strict=True):
-            torch.testing.assert_close(mine, theirs)
 
 
 def taken(paths: Paths | None, rows: int) -> np.ndarray:
@@ -285,21 +172,6 @@ def test_a_mask_token_that_comes_with_the_weights_is_taken_up(tmp_path: Path) ->
     vit = build_backbone(model, ViewsConfig(global_size=32, local_size=16), seed=0)
     assert (MaskedVisionTransformer(copy.deepcopy(vit)).mask_token == 0.25).all()
     assert "stored_mask_token" not in vit.state_dict()
-
-
-def test_half_precision_leaves_what_blocks_add_up_in_float32() -> None:
-    model, dtypes = small_vit(), []
-    for block in model.vit.blocks:
-        block.register_forward_hook(lambda _, __, tokens: dtypes.append(tokens.dtype))
-    with torch.autocast("cpu", torch.bfloat16):
-        model(torch.randn(6, 3, 32, 32), torch.rand(6, 4) < 0.5)
-    assert dtypes == [torch.float32] * 3
-
-
-def test_blocks_that_are_not_plain_are_refused() -> None:
-    vit = timm.create_model("vit_relpos_small_patch16_224", num_classes=0)
-    with pytest.raises(UserError, match="cannot be pretrained"):
-        MaskedVisionTransformer(vit)
 
 
 @pytest.mark.parametrize(("most", "fitting"), [(1000, 0), (1000, 1), (1000, 37), (50, 400), (7, 7)])
@@ -438,49 +310,6 @@ def test_auto_says_its_batch_and_a_resumed_run_keeps_it(
     (tmp_path / "auto" / "checkpoints" / "step_00000002.pt").unlink()
     train(data, tmp_path / "auto", *overrides, resume=True)
     assert len(losses(tmp_path / "auto")) == 2
-
-
-def test_steps_with_other_numbers_of_masked_patches_share_their_graphs(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    graphs = []
-
-    def count(graph: torch.fx.GraphModule, _: object) -> torch.fx.GraphModule:
-        graphs.append(graph)
-        return graph
-
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=count))
-    model = small_vit()
-    compile_blocks(model, dynamic=False)
-    numbers = []
-    for step in range(4):
-        (paths,) = StochasticDepth(0.4, 3, seed=0).draw(step, 8, range(8), (1,), CPU)
-        masks = torch.zeros(8, 4, dtype=torch.bool)
-        masks[:4, : 1 + step % 2] = True
-        masks[5, 0] = step > 1
-        wanted = masks.flatten().nonzero().squeeze(1)
-        tokens, patches = model(torch.randn(8, 3, 32, 32), masks, paths, wanted, most=2)
-        (tokens.sum() + patches.sum()).backward()
-        numbers.append((len(wanted), len(graphs)))
-    assert len({wanted for wanted, _ in numbers}) == 4
-    assert {compiled for _, compiled in numbers} == {2}  # Blocks, and the last one.
-
-
-@pytest.mark.parametrize("dynamic", [False, True])
-def test_compiled_blocks_compute_the_same(monkeypatch: pytest.MonkeyPatch, dynamic: bool) -> None:
-    # The same graphs, without waiting for a C++ compiler.
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
-    eager, compiled = small_vit(), small_vit()
-    compiled.checkpoint_activations = True
-    compile_blocks(compiled, dynamic)
-    assert compiled.state_dict().keys() == eager.state_dict().keys()
-    wide, narrow = torch.randn(6, 3, 32, 32), torch.randn(12, 3, 16, 16)
-    paths = StochasticDepth(0.3, 3, seed=0).draw(0, 6, range(6), (1, 2), CPU)
-    for model in (eager, compiled):
-        tokens = [model(wide, paths=paths[0])[0], model(narrow, paths=paths[1])[0]]
-        torch.cat(tokens).square().sum().backward()
-    for expected, ours in zip(eager.parameters(), compiled.parameters(), strict=True):
-        torch.testing.assert_close(ours.grad, expected.grad, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A pretraining run that takes seconds, and an archive for it."""
+"""A pretraining run that takes seconds, an archive for it, and a transformer as small."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import timm
+import torch
 from PIL import Image
 
 from dermino.data.manifest import Manifest
+from dermino.models.masked_vit import MaskedVisionTransformer
 
 TINY = [
     "model.model_args={depth: 2, embed_dim: 32, num_heads: 2}",
@@ -29,3 +32,11 @@ def write_archive(folder: Path, images: int = 24) -> Path:
     path = folder / "archive.parquet"
     Manifest.from_frame(pd.DataFrame({"image": names, "dataset": "archive"}), folder).write(path)
     return path
+
+
+def small_vit(**options: int) -> MaskedVisionTransformer:
+    """Return a backbone of three blocks for images of 32 px, the same for the same options."""
+    torch.manual_seed(0)
+    shape = {"img_size": 32, "depth": 3, "embed_dim": 32, "num_heads": 2, **options}
+    vit = timm.create_model("vit_tiny_patch16_224", num_classes=0, **shape)
+    return MaskedVisionTransformer(vit)
