@@ -19,7 +19,7 @@ import platform
 import resource
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from importlib.metadata import version
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -37,6 +37,7 @@ from lightly_train._models.dinov2_vit.dinov2_vit_src.layers.block import Block
 from lightly_train._models.embedding_model import EmbeddingModel
 from lightly_train._torch_helpers import update_momentum
 
+from dermino.pretrain.allocator import freed_memory_kept
 from dermino.pretrain.backbone import build_backbone
 from dermino.pretrain.batch import Batch, most_masked
 from dermino.pretrain.config import PretrainConfig
@@ -223,7 +224,9 @@ class Contestant:
 def serve(pipe: Connection, name: str, options: argparse.Namespace) -> None:
     """Build a contestant and answer what it is asked, until nobody is there to ask."""
     contestant = Contestant(name, options)
-    with suppress(EOFError):
+    # As dermino's trainer does for all its steps.
+    memory = freed_memory_kept(options.device) if name == "dermino" else nullcontext()
+    with memory, suppress(EOFError):
         while True:
             pipe.send(getattr(contestant, pipe.recv())())
 

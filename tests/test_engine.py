@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import sys
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -25,6 +27,7 @@ from dermino.errors import UserError
 from dermino.models.masked_vit import MaskedVisionTransformer
 from dermino.models.stochastic_depth import Paths
 from dermino.pretrain import batch_size
+from dermino.pretrain.allocator import freed_memory_kept
 from dermino.pretrain.backbone import build_backbone
 from dermino.pretrain.batch import Batch, Collate
 from dermino.pretrain.batch_size import is_out_of_memory, largest_fitting, take_blank_steps
@@ -323,3 +326,17 @@ def test_shapes_are_steady_where_it_is_said(rate: float, processes: int, steady:
     draws = [depth.draw(number, batch, share, (1,), CPU)[0] for number in range(20)]
     counts = {len(rows) for paths in draws if paths is not None for rows in paths.rows}
     assert (len(counts) <= 1) is steady
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_is_kept_for_the_next_step_and_given_back_at_the_end() -> None:
+    def resident() -> float:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    with freed_memory_kept(CPU):
+        tensor = torch.ones(64, 2**18)  # 64 MiB
+        in_use = resident()
+        del tensor
+        assert resident() > in_use - 4
+    assert resident() < in_use - 60

@@ -14,6 +14,7 @@ from lightning.fabric import Fabric
 
 from dermino.errors import UserError
 from dermino.pretrain.agreement import Agreement
+from dermino.pretrain.allocator import freed_memory_kept
 from dermino.pretrain.batch import Batch
 from dermino.pretrain.config import PretrainConfig
 from dermino.pretrain.dataset import PretrainDataset, StepSampler, build_loader
@@ -157,7 +158,8 @@ class Trainer:
         self._journal = journal
         self.module.train()
         window, display = Window(), TrainingDisplay(self.step, steps, fabric.is_global_zero)
-        with self.interruption, display, journal.loggers:
+        memory = freed_memory_kept(fabric.device)
+        with memory, self.interruption, display, journal.loggers:
             for batches in zip(*[iter(loader)] * self.accumulate, strict=True):
                 window.batches_arrived()
                 values = self.schedules.at(self.step)
