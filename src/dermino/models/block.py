@@ -68,8 +68,8 @@ class QueryAttention(Attention):
     def _attend_from_one(self, tokens: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
         """Return (B, 1, D) for the (B, 1, D) token asked for, with no keys and values of all.
 
-        (W_k x + b_k) q = x (W_k q) + b_k q, where the last term is the same for all tokens and does
-        not change the softmax; sum_n a_n (W_v x_n + b_v) = W_v (sum_n a_n x_n) + b_v.
+        q . (W_k x + b_k) = (W_k^T q) . x + q . b_k, where the last term is the same for all tokens
+        and does not change the softmax; sum_n a_n (W_v x_n + b_v) = W_v (sum_n a_n x_n) + b_v.
         """
         weight, bias = self.qkv.weight.to(tokens.dtype), self.qkv.bias
         bias = weight.new_zeros(len(weight)) if bias is None else bias.to(tokens.dtype)
