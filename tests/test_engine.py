@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from safetensors.torch import load_file
 from timm.models.vision_transformer import Block
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh

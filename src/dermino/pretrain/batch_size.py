@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from dermino.errors import UserError
 from dermino.pretrain.batch import Batch

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from dermino.data.manifest import Manifest
 from dermino.errors import DiskFull, UserError

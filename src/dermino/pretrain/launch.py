@@ -6,8 +6,8 @@ import os
 from typing import Any
 
 import torch
-from lightning.fabric import Fabric
-from lightning.fabric.strategies import ModelParallelStrategy
+from lightning_fabric import Fabric
+from lightning_fabric.strategies import ModelParallelStrategy
 from timm.models.vision_transformer import Block
 from torch import nn
 

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from dermino.data.images import UnreadableImage, read_image
 from dermino.data.reference import Reference
