@@ -4,9 +4,11 @@ Run: python benchmarks/step.py [--architecture vits14] [--batch-size 8] [--proto
 Both get the same ready views (2 of 224 px and 8 of 98 px an image) and do all that turns them
 into new weights: masks, teacher, student, losses, gradients, clipping, AdamW, moving average.
 Equal for both: a separate head for patches, Sinkhorn-Knopp, drop path 0.3, precision.
-On a CPU CPU-seconds are counted, on a GPU seconds; the two take turns, and the ratio is the median
-of what the turns gave. Each has a process of its own, as its users run it: in one they would share
-a heap, where one of them pays for the pages that the other steps on. With --only one runs alone.
+On a CPU CPU-seconds are counted, on a GPU seconds; the two take turns, and a ratio is the median of
+what the turns gave. Each has a process of its own, as its users run it: in one they would share a
+heap, where one of them pays for the pages that the other steps on. Where a process's memory lies
+alone makes its steps some percent faster or slower, so the ratio is taken of several pairs of
+processes (--pairs), one after the other. With --only one contestant runs alone.
 The knowledge loss, which lightly-train has not, is timed apart and printed as a share of dermino's
 step.
 Needs the extra ``benchmark``; lightly-train is under the AGPL and no part of dermino.
@@ -37,9 +39,10 @@ from lightly_train._models.dinov2_vit.dinov2_vit_src.layers.block import Block
 from lightly_train._models.embedding_model import EmbeddingModel
 from lightly_train._torch_helpers import update_momentum
 
+from dermino.models.patch_selection import PatchSelection
 from dermino.pretrain.allocator import freed_memory_kept
 from dermino.pretrain.backbone import build_backbone
-from dermino.pretrain.batch import Batch, most_masked
+from dermino.pretrain.batch import Batch
 from dermino.pretrain.config import PretrainConfig
 from dermino.pretrain.launch import build_fabric
 from dermino.pretrain.method import METHODS
@@ -154,8 +157,7 @@ class Dermino:
             global_photometric=nothing,
             local_photometric=nothing,
             masks=masks,
-            masked_indices=masks.flatten().nonzero().squeeze(1),
-            most_masked=most_masked(masks),
+            masked=PatchSelection.of(masks),
             targets=no_labels,
             known=no_labels,
             rows=torch.arange(size),
@@ -237,13 +239,40 @@ class Rival:
     def __init__(self, name: str, options: argparse.Namespace) -> None:
         spawn = get_context("spawn")
         self.pipe, end = spawn.Pipe()
-        spawn.Process(target=serve, args=(end, name, options), daemon=True).start()
+        self.process = spawn.Process(target=serve, args=(end, name, options), daemon=True)
+        self.process.start()
         end.close()
 
     def ask(self, question: str) -> Any:
         """Return what the contestant's method of this name does."""
         self.pipe.send(question)
         return self.pipe.recv()
+
+    def dismiss(self) -> None:
+        """Let the process end."""
+        self.pipe.close()
+        self.process.join()
+
+
+def measure(options: argparse.Namespace) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Return the seconds of each step and the peaks of memory, in processes started for it."""
+    names = [options.only] if options.only else CONTESTANTS
+    rivals = {name: Rival(name, options) for name in names}
+    seconds: dict[str, list[float]] = {}
+    for round_ in range(WARMUP + options.rounds):
+        for rival in rivals.values():
+            for name, taken in rival.ask("seconds").items():
+                if round_ >= WARMUP:
+                    seconds.setdefault(name, []).append(taken)
+    peaks = {name: rival.ask("peak") for name, rival in rivals.items()}
+    for rival in rivals.values():
+        rival.dismiss()
+    return seconds, peaks
+
+
+def ratio(seconds: dict[str, list[float]]) -> float:
+    """Return dermino's share of lightly-train's time, the median over their turns."""
+    return float(np.median(np.divide(seconds["dermino"], seconds["lightly-train"])))
 
 
 def main() -> None:
@@ -258,27 +287,26 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="the blocks of both")
     parser.add_argument("--only", choices=CONTESTANTS, help="measure one of them alone")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--pairs", type=int, default=5)
     options = parser.parse_args()
     options.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    rivals = {
-        name: Rival(name, options) for name in ([options.only] if options.only else CONTESTANTS)
-    }
-    seconds: dict[str, list[float]] = {}
-    for round_ in range(WARMUP + options.rounds):
-        for rival in rivals.values():
-            for name, taken in rival.ask("seconds").items():
-                if round_ >= WARMUP:
-                    seconds.setdefault(name, []).append(taken)
-    peaks = {name: rival.ask("peak") for name, rival in rivals.items()}
+    pairs = []
+    for pair in range(options.pairs):
+        pairs.append(measure(options))
+        if options.only is None:
+            print(f"pair {pair + 1}: {ratio(pairs[-1][0]):.3f}", flush=True)
     kind = "CPU-seconds" if options.device.type == "cpu" else "seconds"
     print(
         f"{options.architecture}, batch {options.batch_size}, K={options.prototypes}, "
         f"{options.precision}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
         f"lightly-train {version('lightly-train')}, {platform.processor() or platform.machine()}"
     )
-    typical = {name: median(taken) for name, taken in seconds.items()}
-    for name, peak in peaks.items():
-        rate = options.batch_size / typical[name]
+    typical = {
+        name: median(taken for seconds, _ in pairs for taken in seconds[name])
+        for name in pairs[0][0]
+    }
+    for name in pairs[0][1]:
+        rate, peak = options.batch_size / typical[name], max(peaks[name] for _, peaks in pairs)
         print(
             f"{name:14} {typical[name]:8.3f} {kind} a step, {rate:,.1f} images a second, "
             f"peak {peak:.1f} GiB"
@@ -287,11 +315,10 @@ def main() -> None:
         share = typical["knowledge"] / typical["dermino"]
         print(f"the knowledge loss on {options.concepts} concepts: {share:.3%} of dermino's step")
     if options.only is None:
-        turns = np.divide(seconds["dermino"], seconds["lightly-train"])
-        low, middle, high = np.percentile(turns, [25, 50, 75])
+        ratios = [ratio(seconds) for seconds, _ in pairs]
         print(
-            f"dermino takes {middle:.3f} of lightly-train's {kind} "
-            f"(half of the turns {low:.3f} to {high:.3f})"
+            f"dermino takes {median(ratios):.3f} of lightly-train's {kind} "
+            f"({min(ratios):.3f} to {max(ratios):.3f} in {len(ratios)} pairs of processes)"
         )
 
 

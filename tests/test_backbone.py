@@ -13,6 +13,7 @@ from timm.models.vision_transformer import Block
 from dermino.errors import UserError
 from dermino.models.block import PretrainingBlock
 from dermino.models.masked_vit import MaskedVisionTransformer
+from dermino.models.patch_selection import PatchSelection
 from dermino.pretrain.launch import compile_blocks
 from dermino.pretrain.stochastic_depth import StochasticDepth
 from tiny_run import small_vit
@@ -37,13 +38,14 @@ def test_computing_blocks_again_leaves_the_gradients_as_they_are(rate: float) ->
         assert torch.equal(kept, recomputed)
 
 
-@pytest.mark.parametrize(("most", "registers"), [(None, 0), (2, 0), (3, 2)])
+@pytest.mark.parametrize(("most", "registers"), [(4, 0), (2, 0), (3, 2)])
 @pytest.mark.parametrize("rate", [0.0, 0.4])
 def test_only_wanted_patches_are_computed_and_nothing_else_changes(
-    rate: float, most: int | None, registers: int
+    rate: float, most: int, registers: int
 ) -> None:
     model = small_vit(reg_tokens=registers).double()
-    images, wanted = torch.randn(6, 3, 32, 32).double(), torch.tensor([0, 3, 9, 23])
+    images, places = torch.randn(6, 3, 32, 32).double(), torch.tensor([0, 3, 9, 23])
+    wanted = PatchSelection(places, images=torch.tensor([0, 2, 5]), most=most)
     (paths,) = StochasticDepth(rate, 3, seed=0).draw(0, 6, range(6), (1,), CPU)
 
     def gradients(class_tokens: torch.Tensor, patches: torch.Tensor) -> list[torch.Tensor]:
@@ -52,15 +54,15 @@ def test_only_wanted_patches_are_computed_and_nothing_else_changes(
         return [p.grad for p in model.parameters() if p.grad is not None]
 
     class_tokens, patches = model(images, paths=paths)
-    patches = patches.flatten(0, 1)[wanted]
-    few_class_tokens, few = model(images, paths=paths, wanted=wanted, most=most)
+    patches = patches.flatten(0, 1)[places]
+    few_class_tokens, few = model(images, paths=paths, wanted=wanted)
     torch.testing.assert_close(few_class_tokens, class_tokens)
     torch.testing.assert_close(few, patches)
     for ours, expected in zip(
         gradients(few_class_tokens, few), gradients(class_tokens, patches), strict=True
     ):
         torch.testing.assert_close(ours, expected)
-    only_class_tokens, none = model(images, paths=paths, wanted=wanted[:0])
+    only_class_tokens, none = model(images, paths=paths, wanted=PatchSelection.none(CPU))
     class_tokens, patches = model(images, paths=paths)
     torch.testing.assert_close(only_class_tokens, class_tokens)
     assert none.shape == (0, 32)
@@ -70,13 +72,18 @@ def test_only_wanted_patches_are_computed_and_nothing_else_changes(
         torch.testing.assert_close(ours, expected)
 
 
-@pytest.mark.parametrize("wanted", [None, torch.tensor([0, 3, 9, 23])])
+@pytest.mark.parametrize("masked", [None, [0, 3, 9, 23]])
 def test_writing_in_place_changes_no_gradient(
-    wanted: torch.Tensor | None, monkeypatch: pytest.MonkeyPatch
+    masked: list[int] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = small_vit().double()
     images = torch.randn(6, 3, 32, 32).double()
     (paths,) = StochasticDepth(0.4, 3, seed=0).draw(0, 6, range(6), (1,), CPU)
+    wanted = None
+    if masked is not None:
+        wanted = PatchSelection.of(
+            torch.zeros(24).bool().index_fill(0, torch.tensor(masked), True).view(6, 4)
+        )
 
     def gradients() -> list[torch.Tensor]:
         model.zero_grad()
@@ -180,8 +187,8 @@ def test_steps_with_other_numbers_of_masked_patches_share_their_graphs(
         masks = torch.zeros(8, 4, dtype=torch.bool)
         masks[:4, : 1 + step % 2] = True
         masks[5, 0] = step > 1
-        wanted = masks.flatten().nonzero().squeeze(1)
-        tokens, patches = model(torch.randn(8, 3, 32, 32), masks, paths, wanted, most=2)
+        wanted = PatchSelection.of(masks)
+        tokens, patches = model(torch.randn(8, 3, 32, 32), masks, paths, wanted)
         (tokens.sum() + patches.sum()).backward()
         numbers.append((len(wanted), len(graphs)))
     assert len({wanted for wanted, _ in numbers}) == 4

@@ -127,12 +127,16 @@ class PretrainingBlock(Block):
         attention_rows: torch.Tensor | None = None,
         mlp_rows: torch.Tensor | None = None,
         scale: float = 1.0,
+        images: torch.Tensor | None = None,
         queries: torch.Tensor | None = None,
         places: torch.Tensor | None = None,
         owned: bool = False,
         owns_gradient: bool = False,
     ) -> torch.Tensor:
-        """Return the tokens after the block: (B, N, D), or (P, D) of some places only.
+        """Return the tokens after the block: (B, N, D), or (B + M, D) of the tokens asked for.
+
+        Attention has to see all tokens, but what nobody reads of a last block is not computed:
+        asked for are all class tokens and, of some images, some patches.
 
         Parameters
         ----------
@@ -142,15 +146,15 @@ class PretrainingBlock(Block):
             (k,) int64 images each branch is computed for; None = all.
         scale:
             Factor of what the branches add.
-        queries:
-            (B, Q) int64 places of the tokens wanted of each image. Attention has to see all
-            tokens, but what nobody reads of a last block is not computed.
+        images, queries:
+            (m,) int64 images and (m, Q) int64 places of the tokens asked for of each, beside its
+            class token; None = all tokens of all images.
         places:
-            (P,) int64 places in the flattened (B, Q) that are not there to fill up.
+            (M,) int64 places in the flattened queries that are not there to fill up.
         owned, owns_gradient:
             As for :func:`dermino.models.stochastic_depth.add_branches`.
         """
-        if queries is None or places is None:
+        if images is None or queries is None or places is None:
             return add_branches(
                 tokens,
                 (lambda x: self._attend(x, scale), attention_rows),
@@ -158,29 +162,38 @@ class PretrainingBlock(Block):
                 owned=owned,
                 owns_gradient=owns_gradient,
             )
-        tokens = self._narrowed(tokens, queries, attention_rows, scale)
-        images, width, _ = tokens.shape
-        tokens = tokens.flatten(0, 1).index_select(0, places)
-        added = self._perceive(tokens, scale)
-        if mlp_rows is None:
-            return tokens + added
-        # So few tokens are left that hiding is cheaper than shapes that change with the images.
-        taken = added.new_zeros(images).index_fill(0, mlp_rows, 1.0)
-        return tokens + added * taken[places // width].unsqueeze(1)
+        asked = self._class_tokens(tokens, attention_rows, scale)
+        owners = torch.arange(len(tokens), device=tokens.device)
+        if len(images):
+            patches = self._asked_patches(tokens, attention_rows, scale, images, queries)
+            asked = torch.cat([asked, patches.flatten(0, 1).index_select(0, places)])
+            owners = torch.cat([owners, images[places // queries.shape[1]]])
+        added = self._perceive(asked, scale)
+        return asked + _hidden_elsewhere(added, mlp_rows, len(tokens), owners)
 
-    def _narrowed(
+    def _class_tokens(
+        self, tokens: torch.Tensor, rows: torch.Tensor | None, scale: float
+    ) -> torch.Tensor:
+        """Return the (B, D) class tokens after attention."""
+        attending = tokens if rows is None else tokens.index_select(0, rows)
+        first = torch.zeros(len(attending), 1, dtype=torch.int64, device=tokens.device)
+        added = self._attend(attending, scale, first).squeeze(1)
+        if rows is None:
+            return tokens[:, 0] + added
+        return tokens[:, 0].index_add(0, rows, added.to(tokens.dtype))
+
+    def _asked_patches(
         self,
         tokens: torch.Tensor,
-        queries: torch.Tensor,
         rows: torch.Tensor | None,
         scale: float,
+        images: torch.Tensor,
+        queries: torch.Tensor,
     ) -> torch.Tensor:
-        """Return the (B, Q, D) wanted tokens after attention to all (B, N, D)."""
-        wanted = take_tokens(tokens, queries)
-        if rows is None:
-            return wanted + self._attend(tokens, scale, queries)
-        added = self._attend(tokens.index_select(0, rows), scale, queries.index_select(0, rows))
-        return wanted.index_add(0, rows, added.to(wanted.dtype))
+        """Return the (m, Q, D) tokens asked for after attention."""
+        seen = tokens.index_select(0, images)
+        added = self._attend(seen, scale, queries)
+        return take_tokens(seen, queries) + _hidden_elsewhere(added, rows, len(tokens), images)
 
     def _attend(
         self, tokens: torch.Tensor, scale: float, queries: torch.Tensor | None = None
@@ -204,6 +217,28 @@ class PretrainingBlock(Block):
                 weights[f"{name}.bias"] = layer.bias * factor
             shared[name, scale] = weights
         return shared[name, scale]
+
+
+def _hidden_elsewhere(
+    added: torch.Tensor, rows: torch.Tensor | None, images: int, owners: torch.Tensor
+) -> torch.Tensor:
+    """Return what a branch adds, zero in images that do not take it.
+
+    Where few images or tokens are left, hiding is cheaper than shapes that change with the draw.
+
+    Parameters
+    ----------
+    added:
+        (n, ..., D).
+    rows:
+        (k,) int64 images that take the branch, of as many as ``images``; None = all.
+    owners:
+        (n,) int64 image of each entry.
+    """
+    if rows is None:
+        return added
+    taken = added.new_zeros(images).index_fill(0, rows, 1.0)
+    return added * taken[owners].unflatten(0, (-1, *[1] * (added.dim() - 1)))
 
 
 @contextmanager

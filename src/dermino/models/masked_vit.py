@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from dermino.errors import UserError
 from dermino.models.block import PretrainingBlock, scaled_weights_shared, take_tokens
+from dermino.models.patch_selection import PatchSelection
 from dermino.models.position import resize_position
 from dermino.models.stochastic_depth import Paths
 
@@ -70,8 +71,7 @@ class CroppedVisionTransformer(nn.Module):
         images: torch.Tensor,
         visible: torch.Tensor | None = None,
         paths: Paths | None = None,
-        wanted: torch.Tensor | None = None,
-        most: int | None = None,
+        wanted: PatchSelection | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the class token and the patch tokens after the last norm.
 
@@ -84,11 +84,8 @@ class CroppedVisionTransformer(nn.Module):
         paths:
             Which images take which branches; None = all take all.
         wanted:
-            (M,) int64 places, ascending, in the flattened (B, V or N), of the patch tokens that are
-            of use; what is only needed for others is left out of the last block. None = all.
-        most:
-            No image has more wanted patches than these; None = it may have all of them. A number
-            that is the same in every step keeps shapes equal without asking the device.
+            The M patch tokens that are of use, of V or N an image; what is only needed for others
+            is left out of the last block. None = all.
 
         Returns
         -------
@@ -96,7 +93,7 @@ class CroppedVisionTransformer(nn.Module):
         """
         tokens, height, width = self._patches(images)
         tokens = self._add_position(tokens, height, width)
-        return self._transform(tokens, paths, visible, wanted, most)
+        return self._transform(tokens, paths, visible, wanted)
 
     def _patches(self, images: torch.Tensor) -> tuple[torch.Tensor, int, int]:
         """Return the (B, N, D) embedded patches, row after row, and the grid's rows and columns.
@@ -118,8 +115,7 @@ class CroppedVisionTransformer(nn.Module):
         tokens: torch.Tensor,
         paths: Paths | None,
         visible: torch.Tensor | None,
-        wanted: torch.Tensor | None,
-        most: int | None,
+        wanted: PatchSelection | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         prefix = self.vit.num_prefix_tokens
         if visible is not None:
@@ -129,15 +125,16 @@ class CroppedVisionTransformer(nn.Module):
         images, length, _ = tokens.shape
         last = len(self.vit.blocks) - 1
         recompute = self.checkpoint_activations and torch.is_grad_enabled()
-        in_place = paths is not None and not recompute and all(map(_is_unseen, self.vit.blocks))
+        in_place = not recompute and all(map(_is_unseen, self.vit.blocks))
         for number, block in enumerate(self.vit.blocks):
             taken = (*paths.rows[2 * number : 2 * number + 2], paths.scale) if paths else _ALL
             if number == last and wanted is not None:
-                queries, places = _queries(wanted, images, length, prefix, most)
+                asked = (wanted.images, *wanted.queries(length - prefix, prefix))
                 if len(wanted):
                     # Their number changes from step to step; a compiled block takes any.
-                    torch._dynamo.maybe_mark_dynamic(places, 0)
-                taken = (*taken, queries, places)
+                    for places in asked:
+                        torch._dynamo.maybe_mark_dynamic(places, 0)
+                taken = (*taken, *asked)
             if recompute:
                 tokens = checkpoint(block, tokens, *taken, use_reentrant=False)
             elif in_place:
@@ -183,8 +180,7 @@ class MaskedVisionTransformer(CroppedVisionTransformer):
         images: torch.Tensor,
         masks: torch.Tensor | None = None,
         paths: Paths | None = None,
-        wanted: torch.Tensor | None = None,
-        most: int | None = None,
+        wanted: PatchSelection | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the class token and the patch tokens after the last norm.
 
@@ -197,10 +193,8 @@ class MaskedVisionTransformer(CroppedVisionTransformer):
         paths:
             Which images take which branches; None = all take all.
         wanted:
-            (M,) int64 places, ascending, in the flattened (B, N), of the patch tokens that are of
-            use; what is only needed for others is left out of the last block. None = all.
-        most:
-            No image has more wanted patches than these; None = it may have all of them.
+            The M patch tokens that are of use; what is only needed for others is left out of the
+            last block. None = all.
 
         Returns
         -------
@@ -210,30 +204,10 @@ class MaskedVisionTransformer(CroppedVisionTransformer):
         if masks is not None:
             tokens = torch.where(masks.unsqueeze(-1), self.mask_token, tokens)
         tokens = self._add_position(tokens, height, width)
-        return self._transform(tokens, paths, None, wanted, most)
+        return self._transform(tokens, paths, None, wanted)
 
 
 def _is_unseen(block: nn.Module) -> bool:
     """Whether no hook, and no sharding (FSDP), sees what goes into a block or comes out of it."""
     hooks = (block._forward_pre_hooks, block._forward_hooks, block._backward_hooks)
     return type(block) is PretrainingBlock and not any(hooks)
-
-
-def _queries(
-    wanted: torch.Tensor, images: int, length: int, prefix: int, most: int | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return which tokens of each image are wanted, equally many, and where the real ones lie.
-
-    Returns
-    -------
-    (images, 1 + most) int64 places in an image's tokens, its class token first and in all that is
-    not needed; (images + M,) int64 places in the flattened table, class tokens first.
-    """
-    patches = length - prefix
-    width = 1 + (0 if len(wanted) == 0 else patches if most is None else most)
-    image = wanted.div(patches, rounding_mode="floor")
-    number = torch.arange(len(wanted), device=wanted.device) - torch.searchsorted(image, image)
-    places = image * width + 1 + number
-    table = wanted.new_zeros(images * width).index_copy(0, places, wanted % patches + prefix)
-    first = torch.arange(0, images * width, width, device=wanted.device)
-    return table.unflatten(0, (images, width)), torch.cat([first, places])

@@ -55,7 +55,10 @@ def add_branches(
     in_place = not torch.compiler.is_compiling()
     for number, (branch, rows) in enumerate(branches):
         if rows is None:
-            tokens = tokens + branch(tokens)
+            added = branch(tokens)
+            # With a gradient to come, the branch has kept the tokens for it.
+            alone = in_place and owned and not torch.is_grad_enabled()
+            tokens = tokens.add_(added) if alone else tokens + added
         else:
             # The gradient passes through the branch behind, which then has made it anew.
             behind = branches[number + 1 : number + 2]

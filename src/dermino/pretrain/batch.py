@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from dermino.knowledge.encoded_labels import EncodedLabels
+from dermino.models.patch_selection import PatchSelection
 from dermino.models.preprocess import Preprocess
 from dermino.models.stochastic_depth import Paths
 from dermino.pretrain.views.masking import FixedMasking
@@ -46,8 +47,8 @@ class Batch:
         (V B, 9) and (N_l B, 9) float32, see :mod:`dermino.pretrain.views.photometric`.
     masks:
         (V B, N_p) bool; N_p = 0 for methods that hide nothing.
-    masked_indices:
-        (M,) int64, places of the masked patches in the flattened masks.
+    masked:
+        The same M patches, as places.
     targets, known:
         (B, C) uint8, y and n of Eq. 6; C = 0 without a taxonomy.
     rows:
@@ -61,8 +62,6 @@ class Batch:
     labelled:
         () float32, images with labels in an average batch of the optimiser's step, over its
         batches and all processes; None = count this batch's.
-    most_masked:
-        No crop has more masked patches than these; None = unknown.
     """
 
     global_crops: torch.Tensor
@@ -70,7 +69,7 @@ class Batch:
     global_photometric: torch.Tensor
     local_photometric: torch.Tensor
     masks: torch.Tensor
-    masked_indices: torch.Tensor
+    masked: PatchSelection
     targets: torch.Tensor
     known: torch.Tensor
     rows: torch.Tensor
@@ -79,7 +78,6 @@ class Batch:
     global_paths: Paths | None = None
     local_paths: Paths | None = None
     labelled: torch.Tensor | None = None
-    most_masked: int | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -105,8 +103,7 @@ class Batch:
             global_photometric=torch.zeros(len(wide) * size, NUM_PARAMETERS),
             local_photometric=torch.zeros(len(narrow) * size, NUM_PARAMETERS),
             masks=masks,
-            masked_indices=masks.flatten().nonzero().squeeze(1),
-            most_masked=most_masked(masks),
+            masked=PatchSelection.of(masks),
             targets=torch.zeros(size, num_concepts, dtype=torch.uint8),
             known=torch.ones(size, num_concepts, dtype=torch.uint8),
             rows=torch.zeros(size, dtype=torch.int64),
@@ -150,7 +147,7 @@ class Batch:
         -------
         (V B, N_p - M) and (V B, M) int64, ascending.
         """
-        masked = len(self.masked_indices) // len(self.masks)
+        masked = len(self.masked) // len(self.masks)
         order = self.masks.byte().argsort(dim=1, stable=True)
         visible = order.shape[1] - masked
         return order[:, :visible], order[:, visible:]
@@ -161,7 +158,7 @@ class Batch:
             for item in fields(self)
             if isinstance(value := getattr(self, item.name), torch.Tensor)
         }
-        return replace(self, **tensors)  # type: ignore[arg-type]
+        return replace(self, masked=self.masked.map(function), **tensors)  # type: ignore[arg-type]
 
 
 class Collate:
@@ -190,23 +187,13 @@ class Collate:
             global_photometric=_crop_major([sample.global_photometric for sample in samples]),
             local_photometric=_crop_major([sample.local_photometric for sample in samples]),
             masks=masks,
-            masked_indices=masks.flatten().nonzero().squeeze(1),
-            most_masked=most_masked(masks),
+            masked=PatchSelection.of(masks),
             targets=torch.from_numpy(targets),
             known=torch.from_numpy(known),
             rows=torch.from_numpy(rows),
             unreadable=tuple(row for sample in samples for row in sample.unreadable),
             failure=next((sample.failure for sample in samples if sample.failure), ""),
         )
-
-
-def most_masked(masks: torch.Tensor) -> int:
-    """Return the most patches that a mask of (crops, N_p) hides, rounded up to a multiple of 8.
-
-    Rounded, it is the same number in nearly every batch, and so are the shapes that depend on it.
-    """
-    most = int(masks.sum(dim=1).max()) if masks.numel() else 0
-    return min(-(-most // 8) * 8, masks.shape[1])
 
 
 def _black(views: tuple[View, ...], size: int) -> torch.Tensor:

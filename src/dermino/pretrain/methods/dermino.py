@@ -11,6 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from dermino.models.masked_vit import MaskedVisionTransformer
+from dermino.models.patch_selection import PatchSelection
 from dermino.models.projection_head import ProjectionHead
 from dermino.pretrain.batch import Batch
 from dermino.pretrain.config import PretrainConfig
@@ -157,24 +158,22 @@ class DerminoMethod(Method):
 
     def _learn(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return the student's (., D) tokens: of global crops, local crops and masked patches."""
-        backbone, masked = self.student.backbone, batch.masked_indices
+        backbone, no_patches = self.student.backbone, PatchSelection.none(batch.masks.device)
         with backbone.passes_of_one_step():
             class_tokens, patches = backbone(
-                batch.global_crops, batch.masks, batch.global_paths, masked, batch.most_masked
+                batch.global_crops, batch.masks, batch.global_paths, batch.masked
             )
             local_tokens = class_tokens[:0]
             if len(batch.local_crops):
                 local_tokens, _ = backbone(
-                    batch.local_crops, paths=batch.local_paths, wanted=masked[:0]
+                    batch.local_crops, paths=batch.local_paths, wanted=no_patches
                 )
         return class_tokens, local_tokens, patches
 
     @torch.no_grad()
     def _teach(self, batch: Batch, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the teacher's assignments: (2, B, K) of crops and (M, K) of masked patches."""
-        class_tokens, patches = self.teacher.backbone(
-            batch.global_crops, wanted=batch.masked_indices, most=batch.most_masked
-        )
+        class_tokens, patches = self.teacher.backbone(batch.global_crops, wanted=batch.masked)
         image_logits = self.teacher.image_head(class_tokens)
         patch_logits = self.teacher.patch_head(patches)
         if self.config.loss.centering == "softmax":

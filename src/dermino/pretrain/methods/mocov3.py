@@ -11,6 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from dermino.models.masked_vit import CroppedVisionTransformer
+from dermino.models.patch_selection import PatchSelection
 from dermino.models.scratch import start_from_scratch
 from dermino.models.stochastic_depth import Paths
 from dermino.pretrain.batch import Batch
@@ -44,7 +45,7 @@ class KeyEncoder(nn.Module):
 
         The two projections, (B, projection_dim), are normalised within their own view.
         """
-        no_patches = torch.empty(0, dtype=torch.int64, device=crops.device)
+        no_patches = PatchSelection.none(crops.device)
         class_tokens, _ = self.backbone(crops, paths=paths, wanted=no_patches)
         return class_tokens, [self.projector(tokens) for tokens in class_tokens.chunk(2)]
 

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from dermino.models.masked_vit import CroppedVisionTransformer
+from dermino.models.patch_selection import PatchSelection
 from dermino.pretrain.batch import Batch
 from dermino.pretrain.config import PretrainConfig
 from dermino.pretrain.distributed import all_gather, rank, world_size
@@ -71,7 +72,7 @@ class SwAVMethod(Method):
 
     def forward(self, batch: Batch, values: StepValues) -> dict[str, torch.Tensor]:
         """Return ``swapped``, the cross-entropy between assignments and other views' scores."""
-        none = batch.masked_indices[:0]
+        none = PatchSelection.none(batch.masks.device)
         class_tokens, _ = self.backbone(batch.global_crops, paths=batch.global_paths, wanted=none)
         self.watch.features(class_tokens[: len(batch)])
         if len(batch.local_crops):
