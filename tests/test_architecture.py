@@ -1,6 +1,8 @@
 """Imports point one way, as docs/architecture.md draws it."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,3 +51,14 @@ def test_imports_point_downwards(room: str) -> None:
 def test_every_room_has_a_floor() -> None:
     rooms = {path.stem for path in SOURCE.iterdir() if path.suffix == ".py" or path.is_dir()}
     assert rooms - {"__pycache__", "recipes"} == set(FLOOR)
+
+
+def test_pretraining_starts_without_what_it_does_not_use() -> None:
+    program = (
+        "import sys, dermino.pretrain.pretrain\n"
+        "print(*{'torchmetrics', 'transformers', 'matplotlib'} & sys.modules.keys())\n"
+        "import torchmetrics"  # Whoever wants it later gets it.
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert not done.stdout.strip()

@@ -9,12 +9,12 @@ import os
 from collections.abc import Callable
 
 import torch
-from lightning_fabric import Fabric
 
 from dermino.errors import UserError
 from dermino.pretrain.batch import Batch
 from dermino.pretrain.config import PretrainConfig
 from dermino.pretrain.distributed import all_reduce_max, alone, world_size
+from dermino.pretrain.fabric import Fabric
 from dermino.pretrain.launch import processes_per_node, resolve_precision
 from dermino.pretrain.method import Method
 from dermino.pretrain.parameter_groups import parameter_groups

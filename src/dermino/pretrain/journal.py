@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 
 from dermino.data.manifest import Manifest
 from dermino.errors import DiskFull, UserError
 from dermino.pretrain.checkpoint import Checkpoints
 from dermino.pretrain.config import PretrainConfig
 from dermino.pretrain.distributed import all_reduce_max
+from dermino.pretrain.fabric import Fabric
 from dermino.pretrain.logger import open_loggers
 from dermino.pretrain.nonfinite import NonFiniteSteps
 from dermino.pretrain.unreadable import UnreadableImages

@@ -6,12 +6,11 @@ import os
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.strategies import ModelParallelStrategy
 from timm.models.vision_transformer import Block
 from torch import nn
 
 from dermino.pretrain.config import PretrainConfig
+from dermino.pretrain.fabric import Fabric, ModelParallelStrategy
 from dermino.pretrain.sharding import shard
 
 _GRAPHS = 32

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 
 from dermino.errors import UserError
 from dermino.pretrain.agreement import Agreement
@@ -25,6 +24,7 @@ from dermino.pretrain.distributed import (
     all_reduce_max,
     all_reduce_sum,
 )
+from dermino.pretrain.fabric import Fabric
 from dermino.pretrain.interruption import Interrupted, Interruption
 from dermino.pretrain.journal import Journal
 from dermino.pretrain.launch import compile_blocks, resolve_workers

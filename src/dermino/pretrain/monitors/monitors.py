@@ -8,7 +8,6 @@ from functools import partial
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 
 from dermino.data.images import UnreadableImage, read_image
 from dermino.data.reference import Reference
@@ -17,6 +16,7 @@ from dermino.models.masked_vit import CroppedVisionTransformer
 from dermino.models.preprocess import Preprocess
 from dermino.pretrain.config import PretrainConfig
 from dermino.pretrain.distributed import all_gather, rank, world_size
+from dermino.pretrain.fabric import Fabric
 from dermino.pretrain.method import Method
 from dermino.pretrain.monitors.figures import COLLAPSE, FIGURES, signs
 from dermino.pretrain.monitors.held_out import HeldOut
