@@ -286,8 +286,8 @@ def main() -> None:
     parser.add_argument("--precision", choices=["32-true", "bf16-mixed"], default="32-true")
     parser.add_argument("--compile", action="store_true", help="the blocks of both")
     parser.add_argument("--only", choices=CONTESTANTS, help="measure one of them alone")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=7, help="steps that count, of each")
+    parser.add_argument("--pairs", type=int, default=5, help="times to start both anew")
     options = parser.parse_args()
     options.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     pairs = []

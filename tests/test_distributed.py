@@ -17,6 +17,7 @@ from PIL import Image
 from dermino.data.manifest import Manifest
 from dermino.data.source_info import SourceInfo
 from dermino.errors import UserError
+from dermino.files import sole_writer, writable_folder
 from dermino.knowledge.build import build_taxonomy
 from dermino.pretrain.config import PretrainConfig
 from dermino.pretrain.pretrain import pretrain
@@ -85,8 +86,11 @@ def train_under_torchrun(data: Path, run: Path, *settings: str) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def train_under_srun(data: Path, run: Path, *settings: str) -> None:
-    """Start two processes with the variables that SLURM gives to the tasks of a job."""
+def train_under_srun(data: Path, run: Path, *settings: str) -> list[tuple[int, str]]:
+    """Start two processes with the variables that SLURM gives to the tasks of a job.
+
+    Returns their exit codes and what they said.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -103,9 +107,12 @@ def train_under_srun(data: Path, run: Path, *settings: str) -> None:
         )
         for n in ("0", "1")
     ]
-    for task in tasks:
-        _, said = task.communicate()
-        assert task.returncode == 0, said[-3000:]
+    try:
+        said = [task.communicate(timeout=120)[1] for task in tasks]
+    finally:
+        for task in tasks:
+            task.kill()
+    return [(task.returncode, text) for task, text in zip(tasks, said, strict=True)]
 
 
 def begun(run: Path, other: Path) -> Path:
@@ -154,9 +161,30 @@ def test_two_processes_that_share_the_parameters_go_on_where_one_was(
     data: Path, alone: Path, tmp_path: Path
 ) -> None:
     run = begun(alone, tmp_path / "sharded")
-    train_under_srun(data, run, "batch_size_per_device=8", "strategy=fsdp")
+    ended = train_under_srun(data, run, "batch_size_per_device=8", "strategy=fsdp")
+    assert [code for code, _ in ended] == [0, 0], ended
     assert_same(run, alone)
     train_alone(data, run, "batch_size_per_device=8", resume=True)
+
+
+@pytest.mark.parametrize("file", ["start.safetensors", "encoder.safetensors"])
+def test_processes_stop_together_where_the_first_cannot_write(
+    file: str, data: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    (run / file / "in the way").mkdir(parents=True)
+    (code, said), (other_code, other_said) = train_under_srun(data, run, "batch_size_per_device=4")
+    assert code != 0
+    assert file in said
+    assert other_code == 2
+    assert "Another process of this run had to stop" in other_said
+
+
+def test_processes_stop_together_where_another_run_writes(data: Path, tmp_path: Path) -> None:
+    with sole_writer(writable_folder(tmp_path / "run")):
+        ended = train_under_srun(data, tmp_path / "run", "batch_size_per_device=4")
+    assert [code for code, _ in ended] == [2, 2]
+    assert "Another process is writing" in ended[0][1]
 
 
 def test_a_batch_that_cannot_be_divided_is_named(alone: Path) -> None:

@@ -7,13 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from dermino.data.manifest import Manifest
 from dermino.errors import DiskFull, UserError
+from dermino.pretrain.agreement import stop_together
 from dermino.pretrain.checkpoint import Checkpoints
 from dermino.pretrain.config import PretrainConfig
-from dermino.pretrain.distributed import all_reduce_max
 from dermino.pretrain.fabric import Fabric
 from dermino.pretrain.logger import open_loggers
 from dermino.pretrain.nonfinite import NonFiniteSteps
@@ -135,15 +133,14 @@ class Journal:
         Exception
             Whatever went wrong, in the process that it went wrong in, and a UserError in others.
         """
-        device = self.fabric.device
-        if not all_reduce_max(torch.tensor(self.in_trouble, dtype=torch.int32, device=device)):
-            return
-        if isinstance(self._trouble, DiskFull):
-            raise DiskFull(
-                f"{self._trouble.message} {self._checkpoints.newest_in_words()}",
+        trouble = self._trouble
+        if isinstance(trouble, DiskFull):
+            trouble = DiskFull(
+                f"{trouble.message} {self._checkpoints.newest_in_words()}",
                 "Free some space and go on with --resume; keep_checkpoints=1 needs the least.",
-            ) from self._trouble
-        raise self._trouble or UserError("Another process of this run had to stop; it says why.")
+            )
+            trouble.__cause__ = self._trouble
+        stop_together(trouble, self.fabric.device)
 
     @contextmanager
     def _kept(self) -> Iterator[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from dermino.knowledge.load import load_taxonomy
 from dermino.knowledge.prototypes import initial_prototypes
 from dermino.knowledge.taxonomy import Taxonomy
 from dermino.models.encoder_file import FILE_NAME as ENCODER_FILE
+from dermino.pretrain.agreement import failing_together
 from dermino.pretrain.backbone import build_backbone, seen_before
 from dermino.pretrain.batch_size import settle_batch_size
 from dermino.pretrain.checkpoint import load_checkpoint
@@ -131,11 +132,13 @@ def pretrain(
     )
     trainer = Trainer(fabric, config, model, dataset, encoded, length, run, held_out)
     seen = seen_images(manifest, encoded, config.model.init)
-    with sole_writer(run) if fabric.is_global_zero else nullcontext():
+    with ExitStack() as stack:
+        with failing_together(fabric.device):
+            if fabric.is_global_zero:
+                stack.enter_context(sole_writer(run))
         _start(trainer, plan, seen, _describe_inputs(data, labels, splits), taxonomy, resume)
         trainer.train()
         _export(trainer, plan)
-    fabric.barrier()
     return run / ENCODER_FILE
 
 
@@ -148,39 +151,41 @@ def _start(
     resume: bool,
 ) -> None:
     """Show the plan, and take the run up where it is or write down what it starts from."""
-    run, config = trainer.run, trainer.config
+    run, config, fabric = trainer.run, trainer.config, trainer.fabric
     checkpoint = load_checkpoint(run) if resume else None
     if checkpoint is not None:
         refuse_another_run(run, config, plan.to_dict(), images)
         trainer.load(checkpoint)
-    encoder = whole(trainer.method.encoder.state_dict())
-    if not trainer.fabric.is_global_zero:
+    if fabric.is_global_zero:
+        plan.show()
+        if trainer.step == plan.steps:
+            console.print(f"This run has finished: all {plan.steps} steps are done.")
+        elif checkpoint is not None:
+            console.print(f"Resuming after step {trainer.step} of {plan.steps}.")
+    if checkpoint is not None:
         return
-    before = seen_before(config.model)
-    plan.show()
-    if trainer.step == plan.steps:
-        console.print(f"This run has finished: all {plan.steps} steps are done.")
-    elif checkpoint is not None:
-        console.print(f"Resuming after step {trainer.step} of {plan.steps}.")
-    else:
-        save_config(config, run / CONFIG_FILE)
-        write_json(run / PLAN_FILE, plan.to_dict())
-        write_json(run / INPUTS_FILE, inputs)
-        if taxonomy is not None:
-            taxonomy.write(run / TAXONOMY_FOLDER)
-        write_seen(run, images)
-        export_encoder(run / START_FILE, encoder, config, before)
+    encoder = whole(trainer.method.encoder.state_dict())
+    with failing_together(fabric.device):
+        if fabric.is_global_zero:
+            save_config(config, run / CONFIG_FILE)
+            write_json(run / PLAN_FILE, plan.to_dict())
+            write_json(run / INPUTS_FILE, inputs)
+            if taxonomy is not None:
+                taxonomy.write(run / TAXONOMY_FOLDER)
+            write_seen(run, images)
+            export_encoder(run / START_FILE, encoder, config, seen_before(config.model))
 
 
 def _export(trainer: Trainer, plan: Plan) -> None:
     """Write what the run has made."""
     encoder = whole(trainer.method.encoder.state_dict())
-    if trainer.fabric.is_global_zero:
-        run, config = trainer.run, trainer.config
-        seen = {**(seen_before(config.model) or {}), **plan.sources}
-        export_encoder(run / ENCODER_FILE, encoder, config, seen)
-        write_summary(run, plan)
-        console.print(f"Encoder: {run / ENCODER_FILE}")
+    with failing_together(trainer.fabric.device):
+        if trainer.fabric.is_global_zero:
+            run, config = trainer.run, trainer.config
+            seen = {**(seen_before(config.model) or {}), **plan.sources}
+            export_encoder(run / ENCODER_FILE, encoder, config, seen)
+            write_summary(run, plan)
+            console.print(f"Encoder: {run / ENCODER_FILE}")
 
 
 def _load_config(
